@@ -1,0 +1,1 @@
+"""Experiments, one Python file each; installed as the package `critic_configs`."""

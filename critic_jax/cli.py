@@ -1,0 +1,170 @@
+"""The console script `critic-jax`: verbs and their options, no logic.
+
+Every verb is a dataclass of options and a function that imports what does the work and calls it,
+so that `--help` costs nothing. Exit codes are those of `critic_jax.verbs`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from critic_jax.console import show
+from critic_jax.verbs import Verb, dispatch
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Learn to judge handwritten digits from scratch, judge held-out ones, write a report."""
+
+    out: Path = Path("runs/demo")
+    """Folder for the report, the checkpoint, the held-out files and summary.json."""
+    seed: int = 0
+    """Seed of the data, the weights and the order of training."""
+
+
+def demo(options: DemoOptions) -> None:
+    from critic_jax.demo.run import run_demo
+
+    run_demo(out=options.out, seed=options.seed)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a critic as a config says; continue by itself where an earlier run was stopped.
+
+    Words after CONFIG change the config's fields: critic-jax train CONFIG --field value.
+    """
+
+    config: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG")]
+    """Name of an experiment that comes with critic_jax, or the path of a Python file like one."""
+    overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
+
+
+def train(options: TrainOptions) -> None:
+    from critic_jax.training.config import load_config
+    from critic_jax.training.loop import train as train_critic
+
+    train_critic(load_config(options.config, overrides=list(options.overrides)))
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """Score or compare answers about pictures, whichever each line of the input asks for.
+
+    An input line is a JSON object: id, image, question, and response (to score) or response_a and
+    response_b (to compare); optional template, reference, criteria. Ids that the output already
+    holds are not judged again.
+    """
+
+    model: str
+    """Folder of a critic, as training saves it or in the Hugging Face layout."""
+    input: Path
+    """JSONL file to judge."""
+    output: Path
+    """JSONL file of judgments."""
+    order: Literal["given", "both"] = "given"
+    """Compare answers in the given order, or also swapped and combine both."""
+    skip_bad: bool = False
+    """Write wrong lines to rejected.jsonl beside the output and judge the rest."""
+    limit: int | None = None
+    """Judge the first LIMIT lines only."""
+    json: bool = False
+    """Print the summary as one JSON document."""
+
+
+def judge(options: JudgeOptions) -> None:
+    from critic_jax.judging.batch import judge_file
+
+    arguments = dict(vars(options))
+    as_json = arguments.pop("json")
+    show(judge_file(**arguments), as_json=as_json)
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """Answer prompts about pictures.
+
+    An input line is a JSON object: id, image (optional) and prompt.
+    """
+
+    model: str
+    """Folder of a model, as training saves it or in the Hugging Face layout."""
+    input: Path
+    """JSONL file of prompts."""
+    output: Path | None = None
+    """JSONL file of answers; without it they are printed, one JSON object a line."""
+    n: int = 1
+    """Answers to each prompt."""
+    temperature: float = 0.0
+    """0 takes the likeliest token every time; 1 samples from the model as it is."""
+    top_p: float = 1.0
+    """Sample among the likeliest tokens that hold this much probability together."""
+    top_k: int = 0
+    """Sample among this many likeliest tokens; 0 means all."""
+    max_new_tokens: int = 256
+    """Cut an answer after this many tokens."""
+    seed: int = 0
+    """Seed of the sampling."""
+    skip_bad: bool = False
+    """Write wrong lines to rejected.jsonl beside the output and answer the rest."""
+
+
+def generate(options: GenerateOptions) -> None:
+    from critic_jax.judging.answer_file import generate_file
+
+    summary = generate_file(**vars(options))
+    if options.output is not None:
+        show(summary, as_json=False)
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Make one self-contained HTML page of judgments."""
+
+    results: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")]
+    """Files that critic-jax judge wrote."""
+    output: Path
+    """The page to write."""
+    labels: Path | None = None
+    """JSONL file of true verdicts and scores (id with verdict or score) to hold them against."""
+
+
+def report(options: ReportOptions) -> None:
+    from critic_jax.reporting.results import write_results_page
+
+    write_results_page(results=list(options.results), output=options.output, labels=options.labels)
+
+
+@dataclass(frozen=True)
+class InfoOptions:
+    """Tell what a checkpoint is: layout, sizes, parameters by part, where it is from."""
+
+    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """Folder of a checkpoint, ours or in the Hugging Face layout."""
+    json: bool = False
+    """Print one JSON document."""
+
+
+def info(options: InfoOptions) -> None:
+    from critic_jax.checkpoints.info import describe
+
+    show(describe(options.path), as_json=options.json)
+
+
+VERBS: dict[str, Verb] = {
+    "demo": Verb("learn and judge handwritten digits, write a report", DemoOptions, demo),
+    "train": Verb("train a critic as a config says", TrainOptions, train, rest="overrides"),
+    "judge": Verb("score or compare the answers in a JSONL file", JudgeOptions, judge),
+    "generate": Verb("answer the prompts in a JSONL file", GenerateOptions, generate),
+    "report": Verb("make one HTML page of judgments", ReportOptions, report),
+    "info": Verb("tell what a checkpoint is", InfoOptions, info),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit code."""
+    about = "An open multimodal judge: train it, judge with it, look at what it judged."
+    return dispatch("critic-jax", about, VERBS, argv)

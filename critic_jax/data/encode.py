@@ -1,0 +1,84 @@
+"""From a record to a path of the token tree: pictures to tiles and taps, conversation to tokens and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from critic_jax.data.records import Record
+from critic_jax.errors import InputError
+from critic_jax.imaging import ImageGeometry, Visual, open_picture, picture, picture_in_set
+from critic_jax.text import IMAGE, SYSTEM_TURN, ChatTokenizer, Encoded, Part, Turn, encode_chat, record_turns
+from critic_jax.tree import Path
+
+LabelRule = Literal["answer", "upstream-sft", "upstream-dpo"]
+
+
+def as_path(encoded: Encoded, visuals: Sequence[Visual], tokenizer: ChatTokenizer) -> Path:
+    """An encoded conversation and its pictures as a path; each supervised token weighs 1."""
+    places = np.flatnonzero(encoded.tokens == tokenizer.image)
+    lengths = [len(v.tap_index) for v in visuals]
+    firsts = np.cumsum([0, *lengths])[:-1]
+    starts = tuple(int(places[f]) for f in firsts)
+    weights = encoded.supervised.astype(np.float32)
+    return Path(encoded.tokens.astype(np.int32), weights, tuple(visuals), starts)
+
+
+def prepare_pictures(
+    sources: Sequence[object], geometry: ImageGeometry, name: str
+) -> tuple[Visual, ...]:
+    """Open and tile pictures: one is cut into tiles at its resolution, several take one tile each."""
+    images = [open_picture(s, name=f"{name}" if isinstance(s, bytes) else None) for s in sources]
+    if len(images) == 1:
+        return (picture(images[0], geometry),)
+    return tuple(picture_in_set(i, geometry) for i in images)
+
+
+def prompt_path(
+    text: str, visuals: Sequence[Visual], tokenizer: ChatTokenizer, system: Turn | None = None
+) -> Path:
+    """One question about some pictures, up to where the answer begins. `text` is taken literally."""
+    parts: list[Part] = []
+    for _ in visuals:
+        parts += [IMAGE, "\n"]
+    user = Turn("user", (*parts[:-1], "\n" + text) if visuals else (text,))
+    lengths = [len(v.tap_index) for v in visuals]
+    turns = [system or SYSTEM_TURN, user]
+    return as_path(
+        encode_chat(tokenizer, turns, lengths, generation_prompt=True), visuals, tokenizer
+    )
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Everything that decides how a record becomes tokens."""
+
+    tokenizer: ChatTokenizer
+    geometry: ImageGeometry
+    labels: LabelRule = "answer"
+
+    def record(self, record: Record, visuals: Sequence[Visual]) -> Path:
+        """A training record as a path, each supervised token weighing 1 / (their number).
+
+        The weights of a record then sum to 1: the mean over its tokens, as upstream's batch of one takes
+        it. Raises InputError naming the record if a picture or a turn is wrong.
+        """
+        where = f"record {record.id!r} (line {record.line})"
+        try:
+            turns = record_turns(record.conversations, len(visuals))
+            lengths = [len(v.tap_index) for v in visuals]
+            encoded = encode_chat(self.tokenizer, turns, lengths, self.labels)
+        except InputError as e:
+            raise InputError(f"{where}: {e}") from None
+        path = as_path(encoded, visuals, self.tokenizer)
+        count = int(np.count_nonzero(path.weights[1:]))
+        if not count:
+            raise InputError(f"{where}: no token is supervised; the last turn must be gpt's")
+        return path.scaled(1.0 / count)
+
+    def visuals(self, record: Record) -> tuple[Visual, ...]:
+        """The record's pictures, tiled."""
+        return prepare_pictures(record.images, self.geometry, f"picture of record {record.id!r}")

@@ -1,0 +1,1 @@
+"""The demo: a tiny critic learns to judge answers about real handwritten digits."""

@@ -1,0 +1,270 @@
+"""Questions about a digit, and simulated response models that answer them.
+
+An answer is a *claim* (the digit it names, odd or even, yes or no) put in one of many wordings.
+The skill of a model decides whether the claim is right; its style decides the wording. Every
+skill comes with every style, so that no wording says anything about being right.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["digit", "parity", "larger"]
+Style = Literal["terse", "wordy", "confident", "hedging"]
+Grade = Literal["right", "close", "wrong"]
+
+KINDS: tuple[Kind, ...] = ("digit", "parity", "larger")
+STYLES: tuple[Style, ...] = ("terse", "wordy", "confident", "hedging")
+SKILLS = (0.95, 0.75, 0.5, 0.2)
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+# Digits that a hasty reader takes for each other. The relation is a perfect matching, so a wrong
+# answer drawn with it is as likely to be "b for a" as "a for b": the two claims of a pair do not
+# tell which one is right.
+LOOKALIKE = {0: 6, 6: 0, 1: 7, 7: 1, 2: 8, 8: 2, 3: 5, 5: 3, 4: 9, 9: 4}
+LOOKALIKE_SHARE = 1 / 3
+
+# Threshold N -> the digits that "larger than N?" is asked of: as many above N as not (see
+# `thresholds`).
+_NEAR = {2: range(0, 6), 3: range(0, 8), 5: range(2, 10), 6: range(4, 10)}
+
+QUESTIONS: dict[Kind, tuple[str, ...]] = {
+    "digit": (
+        "Which digit is this?",
+        "What number is written here?",
+        "Which digit does the scan show?",
+        "Read the handwritten digit.",
+    ),
+    "parity": (
+        "Is the digit odd or even?",
+        "Is this number odd or even?",
+        "Odd or even: which is the number in the scan?",
+    ),
+    "larger": (
+        "Is the digit larger than {n}?",
+        "Is this number larger than {n}?",
+        "Does the scan show a digit larger than {n}?",
+    ),
+}
+
+# Slots: {d} 7, {word} seven, {Word} Seven, {a}/{A} the article of the digit; {v}/{V} odd;
+# {y}/{Y} yes, {n} the threshold, {is} "is" or "is not".
+WORDINGS: dict[tuple[Kind, Style], tuple[str, ...]] = {
+    ("digit", "terse"): ("{d}", "{d}.", "{Word}.", "{A} {d}.", "It is {word}.", "Digit {d}"),
+    ("digit", "wordy"): (
+        "The scan shows the digit {d}.",
+        "The handwritten number in this picture is {a} {word}.",
+        "Looking at the strokes, I see {a} {d}.",
+        "The picture contains a single digit, which is {word}.",
+        "Someone has written the number {word} by hand.",
+        "Here we see {a} {d}, drawn with a pen.",
+    ),
+    ("digit", "confident"): (
+        "This is clearly {a} {d}.",
+        "It is certainly {word}.",
+        "Without doubt the digit is {d}.",
+        "I am sure that it is {a} {word}.",
+        "{Word}, no question.",
+        "Definitely {a} {d}.",
+    ),
+    ("digit", "hedging"): (
+        "It might be {a} {d}.",
+        "Perhaps {word}, but I am not sure.",
+        "I think it could be {a} {word}.",
+        "Maybe {d}.",
+        "It looks a bit like {a} {d}, though it is hard to tell.",
+        "Possibly the digit {word}.",
+    ),
+    ("parity", "terse"): ("{V}.", "{v}", "It is {v}."),
+    ("parity", "wordy"): (
+        "The number in the picture is {v}.",
+        "Looking at the scan, the digit is an {v} number.",
+        "Someone has written an {v} digit here.",
+    ),
+    ("parity", "confident"): (
+        "Clearly {v}.",
+        "It is certainly an {v} number.",
+        "I am sure that it is {v}.",
+    ),
+    ("parity", "hedging"): (
+        "Perhaps {v}.",
+        "It might be an {v} number.",
+        "I think it is {v}, but I am not sure.",
+    ),
+    ("larger", "terse"): ("{Y}.", "{y}", "{Y}, it {is}."),
+    ("larger", "wordy"): (
+        "{Y}, the digit in the picture {is} larger than {n}.",
+        "The number in the scan {is} larger than {n}.",
+        "Looking at the strokes, the answer is {y}.",
+    ),
+    ("larger", "confident"): (
+        "Certainly, the answer is {y}.",
+        "{Y}, clearly.",
+        "I am sure that it {is} larger than {n}.",
+    ),
+    ("larger", "hedging"): (
+        "Perhaps {y}.",
+        "I think it {is} larger than {n}, but I am not sure.",
+        "{Y}, maybe, it is hard to tell.",
+    ),
+}
+
+# Training never sees these sentences, only (most of) their words in other places.
+HELD_OUT_WORDINGS: dict[tuple[Kind, Style], tuple[str, ...]] = {
+    ("digit", "terse"): ("The digit {word}.", "Number {d}."),
+    ("digit", "wordy"): (
+        "In this scan we see the number {word}, written by hand.",
+        "I see that the picture shows {a} {d}.",
+    ),
+    ("digit", "confident"): (
+        "I am sure the digit is {d}.",
+        "Clearly the number {word}, without doubt.",
+    ),
+    ("digit", "hedging"): (
+        "I am not sure, perhaps it is {a} {d}.",
+        "Maybe the scan shows {a} {word}, it is hard to tell.",
+    ),
+    ("parity", "terse"): ("An {v} digit.",),
+    ("parity", "wordy"): ("The scan shows an {v} number.",),
+    ("parity", "confident"): ("Without doubt it is {v}.",),
+    ("parity", "hedging"): ("Maybe an {v} digit, but it is hard to tell.",),
+    ("larger", "terse"): ("The answer is {y}.",),
+    ("larger", "wordy"): ("In this picture the digit {is} larger than {n}.",),
+    ("larger", "confident"): ("Without doubt, {y}.",),
+    ("larger", "hedging"): ("I am not sure, but maybe {y}.",),
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about one picture. threshold is the N of "larger than N", else 0."""
+
+    kind: Kind
+    text: str
+    threshold: int = 0
+
+    def truth(self, digit: int) -> str:
+        """The right claim about a picture of `digit`."""
+        if self.kind == "digit":
+            return str(digit)
+        if self.kind == "parity":
+            return "odd" if digit % 2 else "even"
+        return "yes" if digit > self.threshold else "no"
+
+    def grade(self, digit: int, claim: str) -> Grade:
+        """How good a claim is: close is a digit that is easily taken for the one shown."""
+        if claim == self.truth(digit):
+            return "right"
+        if self.kind == "digit" and int(claim) == LOOKALIKE[digit]:
+            return "close"
+        return "wrong"
+
+    def fact(self, digit: int) -> str:
+        """What the picture shows, as far as this question needs it."""
+        shown = f"The picture shows the digit {digit}"
+        if self.kind == "parity":
+            return f"{shown}, which is {self.truth(digit)}."
+        if self.kind == "larger":
+            link = "is" if digit > self.threshold else "is not"
+            return f"{shown}, which {link} larger than {self.threshold}."
+        return f"{shown}."
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a simulated model said: its claim, the style and the words."""
+
+    claim: str
+    style: Style
+    text: str
+
+    @property
+    def sure(self) -> bool:
+        return self.style != "hedging"
+
+
+@dataclass(frozen=True)
+class ResponseModel:
+    """A simulated model: right with probability `skill`, speaking in one style."""
+
+    skill: float
+    style: Style
+
+    @property
+    def name(self) -> str:
+        return f"{self.style}-{round(100 * self.skill)}"
+
+    def answer(
+        self, question: Question, digit: int, draw: random.Random, heldout: bool = False
+    ) -> Answer:
+        """Answer a question about a picture of `digit`, in words held out from training or not."""
+        if draw.random() < self.skill:
+            claim = question.truth(digit)
+        else:
+            claim = wrong_claim(question, digit, draw)
+        return word_answer(question, claim, self.style, draw, heldout)
+
+
+RESPONSE_MODELS = tuple(ResponseModel(skill, style) for skill in SKILLS for style in STYLES)
+
+
+def thresholds(digit: int) -> tuple[int, ...]:
+    """Eight values of N, each as good as the next, to ask "larger than N?" of a digit.
+
+    N = 2, 3, 5, 6 are asked of the digits nearest to them, as many above as below (2: 0..5,
+    3: 0..7, and mirrored); N = 4, asked of all digits, fills up. Over all digits "yes" is then
+    exactly as frequent as "no" for every N, so the question does not give its answer away.
+    """
+    near = [n for n, digits in _NEAR.items() if digit in digits]
+    return tuple(near + [4] * (8 - len(near)))
+
+
+def ask(kind: Kind, digit: int, draw: random.Random, threshold: int | None = None) -> Question:
+    """A question of one kind about a picture of `digit`, in a random wording."""
+    text = draw.choice(QUESTIONS[kind])
+    if kind != "larger":
+        return Question(kind, text)
+    n = draw.choice(thresholds(digit)) if threshold is None else threshold
+    return Question(kind, text.format(n=n), n)
+
+
+def wrong_claim(question: Question, digit: int, draw: random.Random) -> str:
+    """A wrong claim; for a digit the lookalike in a third of the cases, else any other one."""
+    if question.kind == "parity":
+        return "even" if digit % 2 else "odd"
+    if question.kind == "larger":
+        return "no" if digit > question.threshold else "yes"
+    if draw.random() < LOOKALIKE_SHARE:
+        return str(LOOKALIKE[digit])
+    return str(draw.choice([d for d in range(10) if d not in (digit, LOOKALIKE[digit])]))
+
+
+def word_answer(
+    question: Question, claim: str, style: Style, draw: random.Random, heldout: bool = False
+) -> Answer:
+    """Put a claim into words of the style."""
+    source = HELD_OUT_WORDINGS if heldout else WORDINGS
+    wording = draw.choice(source[question.kind, style])
+    return Answer(claim, style, fill(wording, question, claim))
+
+
+def fill(wording: str, question: Question, claim: str) -> str:
+    """Fill the slots of a wording (see WORDINGS)."""
+    if question.kind == "digit":
+        digit = int(claim)
+        article = "an" if digit == 8 else "a"
+        return wording.format(
+            d=digit,
+            word=WORDS[digit],
+            Word=WORDS[digit].capitalize(),
+            a=article,
+            A=article.capitalize(),
+        )
+    if question.kind == "parity":
+        return wording.format(v=claim, V=claim.capitalize())
+    return wording.format(
+        y=claim,
+        Y=claim.capitalize(),
+        n=question.threshold,
+        **{"is": "is" if claim == "yes" else "is not"},
+    )

@@ -1,0 +1,310 @@
+"""Critic records from digits: what a judge should write, for training and for held-out pictures.
+
+Every target looks first and judges after: what the picture shows, what each answer claims and
+whether that is right, then the verdict in the template's own format. Answers of a pair that differ
+in their claim never tie and exactly one of them is right; without the picture nothing tells
+which one.
+"""
+
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from critic_jax.demo.answers import (
+    KINDS,
+    LOOKALIKE,
+    RESPONSE_MODELS,
+    STYLES,
+    Answer,
+    Grade,
+    Kind,
+    Question,
+    ask,
+    thresholds,
+    word_answer,
+)
+from critic_jax.demo.digits import Digits, Scan, png, write_pictures
+from critic_jax.judging.templates import get_template
+from critic_jax.files import write_json_lines
+
+KIND_SHARES: dict[Kind, int] = {"digit": 24, "parity": 8, "larger": 8}
+PAIRWISE_SHARE = 0.6
+TIE_SHARE = 0.08
+PAIRWISE_TEMPLATES = {"critic-pairwise": 2, "wildvision": 1, "mt-bench": 1}
+POINTWISE_TEMPLATES = {"critic-pointwise": 2, "mmhal": 1}
+
+PICTURES_FOLDER = "pictures"
+
+_POINTS: dict[Grade, int] = {"right": 100, "close": 50, "wrong": 20}
+_UNSURE = 20
+_MMHAL = {100: 6, 80: 5, 50: 3, 30: 2, 20: 1, 0: 0}
+_LABELS = {
+    "critic-pairwise": ("The first response", "the second"),
+    "wildvision": ("Assistant A", "assistant B"),
+    "mt-bench": ("Assistant A", "assistant B"),
+}
+
+
+def points(question: Question, digit: int, answer: Answer) -> int:
+    """The true score of an answer, 0..100 in six levels.
+
+    100 for the right claim, 50 for a lookalike digit, 20 for any other claim, and 20 less where
+    the answer hedges.
+    """
+    return _POINTS[question.grade(digit, answer.claim)] - (0 if answer.sure else _UNSURE)
+
+
+def score_target(template: str, question: Question, digit: int, answer: Answer) -> str:
+    """What a critic should write about one answer in a pointwise template."""
+    grade = question.grade(digit, answer.claim)
+    score = points(question, digit, answer)
+    reason = (
+        f"{question.fact(digit)} The response says {answer.claim}, which is {grade}, "
+        f"and it is {'sure' if answer.sure else 'not sure'}."
+    )
+    if template == "mmhal":
+        return f"{reason}\nRating: {_MMHAL[score]}"
+    return f"{reason}\nScore: {score}"
+
+
+def pair_target(
+    template: str, question: Question, digit: int, first: Answer, second: Answer
+) -> str:
+    """What a critic should write about two answers in a pairwise template."""
+    grade_1, grade_2 = (question.grade(digit, a.claim) for a in (first, second))
+    label_1, label_2 = _LABELS[template]
+    reason = (
+        f"{question.fact(digit)} {label_1} says {first.claim}, which is {grade_1}; "
+        f"{label_2} says {second.claim}, which is {grade_2}."
+    )
+    return f"{reason}\n{_verdict(template, grade_1, grade_2)}"
+
+
+def _verdict(template: str, first: Grade, second: Grade) -> str:
+    better = 0 if first == second else 1 if first == "right" else 2
+    if template == "critic-pairwise":
+        if not better:
+            return "The two responses are equally good."
+        return f"The better response: [{('first', 'second')[better - 1]}]"
+    if template == "mt-bench":
+        return f"[[{'CAB'[better]}]]"
+    gap = ">" if "close" in (first, second) else ">>"
+    return "[[" + ("A=B", f"A{gap}B", f"B{gap}A")[better] + "]]"
+
+
+def training_records(digits: Digits, seed: int, per_picture: int) -> list[dict[str, Any]]:
+    """Critic records of the training pictures: `per_picture` judgments of each.
+
+    Keys: id, source ("digits/<template>"), conversations [{from, value}] and image (PNG bytes,
+    one object for all records of a picture). Another seed gives other questions, answers and
+    wordings. Records of a picture stand together.
+    """
+    draw = random.Random(f"digits records {seed}")
+    records: list[dict[str, Any]] = []
+    for scan in digits.train:
+        image = png(scan)
+        for turn in range(per_picture):
+            template, prompt, target = _judgment(scan.digit, draw)
+            records.append(
+                {
+                    "id": f"digits-{scan.number:04d}-{seed}-{turn}",
+                    "source": f"digits/{template}",
+                    "conversations": [
+                        {"from": "human", "value": "<image>\n" + prompt},
+                        {"from": "gpt", "value": target},
+                    ],
+                    "image": image,
+                }
+            )
+    return records
+
+
+def _judgment(digit: int, draw: random.Random) -> tuple[str, str, str]:
+    """Template name, prompt and target of one random judgment of a picture of `digit`."""
+    kind = draw.choices(KINDS, weights=[KIND_SHARES[k] for k in KINDS])[0]
+    question = ask(kind, digit, draw)
+    if draw.random() >= PAIRWISE_SHARE:
+        template = _choose(POINTWISE_TEMPLATES, draw)
+        answer = draw.choice(RESPONSE_MODELS).answer(question, digit, draw)
+        prompt = get_template(template).render(question=question.text, response=answer.text)
+        return template, prompt, score_target(template, question, digit, answer)
+    template = _choose(PAIRWISE_TEMPLATES, draw)
+    first, second = _pair(question, digit, draw, tie=draw.random() < TIE_SHARE)
+    prompt = get_template(template).render(
+        question=question.text, response_a=first.text, response_b=second.text
+    )
+    return template, prompt, pair_target(template, question, digit, first, second)
+
+
+def _choose(weights: dict[str, int], draw: random.Random) -> str:
+    return draw.choices(list(weights), weights=list(weights.values()))[0]
+
+
+def _pair(question: Question, digit: int, draw: random.Random, tie: bool) -> tuple[Answer, Answer]:
+    """Two models' answers: for a tie the same claim (right or wrong), else one right, one not.
+
+    Draws that fit neither are thrown away. That keeps the pair fair: which of the two models has
+    the better style or stands first says nothing about who is right.
+    """
+    tie_is_right = draw.random() < 0.5
+    while True:
+        model_1, model_2 = draw.sample(RESPONSE_MODELS, 2)
+        first = model_1.answer(question, digit, draw)
+        second = model_2.answer(question, digit, draw)
+        truth = question.truth(digit)
+        if tie:
+            if first.claim == second.claim and (first.claim == truth) == tie_is_right:
+                return first, second
+        elif first.claim != second.claim and truth in (first.claim, second.claim):
+            return first, second
+
+
+def heldout_lines(digits: Digits, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Judge input lines on the held-out pictures, and their labels in the same order.
+
+    400 pairs with exactly one right answer, spread over the pairwise templates, and 300 single
+    answers, one a picture, all in critic-pointwise (another scale among them would flatter a
+    correlation). All answers are in wordings that training never sees. Line one is a pair on a 7.
+
+    The pairs are balanced, not just drawn at random: each digit has as many lines as any other,
+    each two digits stand against each other as often with the one right as with the other, and
+    the right answer is first in exactly half of the lines.
+
+    Input keys: id, image (path relative to the file), question, template, and response or
+    response_a and response_b. Label keys: id, verdict ("A" | "B") or score, and for tables
+    kind, digit and claims.
+    """
+    draw = random.Random(f"digits heldout {seed}")
+    pairs = _heldout_pairs(digits.heldout, draw)
+    opening = max(range(len(pairs)), key=lambda n: _suits_the_opening(*pairs[n]))
+    pairs[0], pairs[opening] = pairs[opening], pairs[0]
+    lines: list[dict[str, Any]] = []
+    labels: list[dict[str, Any]] = []
+    for kind, part in (("pair", pairs), ("score", _heldout_scores(digits.heldout, draw))):
+        for n, (line, label) in enumerate(part):
+            lines.append({"id": f"{kind}-{n:03d}"} | line)
+            labels.append({"id": f"{kind}-{n:03d}"} | label)
+    return lines, labels
+
+
+def _suits_the_opening(line: dict[str, Any], label: dict[str, Any]) -> tuple[bool, ...]:
+    """What the first line should be, most important first: a 7, best of all against a 1."""
+    return (
+        label["digit"] == 7,
+        label["kind"] == "digit",
+        line["template"] == "critic-pairwise",
+        str(LOOKALIKE[7]) in label["claims"],
+        label["verdict"] == "A",
+    )
+
+
+_Labelled = list[tuple[dict[str, Any], dict[str, Any]]]
+
+
+def _heldout_pairs(scans: Sequence[Scan], draw: random.Random) -> _Labelled:
+    plan: list[tuple[Scan, Question, str]] = []
+    for digit in range(10):
+        shown = [scan for scan in scans if scan.digit == digit]
+        draw.shuffle(shown)
+        questions = _balanced_questions(digit, draw)
+        # Every picture once, then some a second time.
+        for n, (question, wrong) in enumerate(questions):
+            plan.append((shown[n % len(shown)], question, wrong))
+    draw.shuffle(plan)
+    sides = ["A", "B"] * (len(plan) // 2)
+    draw.shuffle(sides)
+    templates = _spread(PAIRWISE_TEMPLATES, len(plan), draw)
+    lines: _Labelled = []
+    for n, (scan, question, wrong) in enumerate(plan):
+        style_a, style_b = draw.sample(STYLES, 2)
+        claims = [question.truth(scan.digit), wrong]
+        if sides[n] == "B":
+            claims.reverse()
+        first = word_answer(question, claims[0], style_a, draw, heldout=True)
+        second = word_answer(question, claims[1], style_b, draw, heldout=True)
+        line = {
+            "image": f"{PICTURES_FOLDER}/{scan.name}",
+            "question": question.text,
+            "response_a": first.text,
+            "response_b": second.text,
+            "template": templates[n],
+        }
+        label = {
+            "verdict": sides[n],
+            "kind": question.kind,
+            "digit": scan.digit,
+            "claims": claims,
+        }
+        lines.append((line, label))
+    return lines
+
+
+def _balanced_questions(digit: int, draw: random.Random) -> list[tuple[Question, str]]:
+    """The 40 questions put to pictures of a digit, each with the wrong claim of its pair."""
+    near = LOOKALIKE[digit]
+    wrongs = [near] * 8 + [d for d in range(10) if d not in (digit, near) for _ in range(2)]
+    asked = [(ask("digit", digit, draw), str(wrong)) for wrong in wrongs]
+    asked += [(ask("parity", digit, draw), "even" if digit % 2 else "odd") for _ in range(8)]
+    for n in thresholds(digit):
+        asked.append((ask("larger", digit, draw, n), "no" if digit > n else "yes"))
+    draw.shuffle(asked)
+    return asked
+
+
+def _spread(weights: dict[str, int], count: int, draw: random.Random) -> list[str]:
+    """`count` names in shares exactly as weighted, shuffled."""
+    total = sum(weights.values())
+    names = [name for name, weight in weights.items() for _ in range(count * weight // total)]
+    names += [next(iter(weights))] * (count - len(names))
+    draw.shuffle(names)
+    return names
+
+
+def _heldout_scores(scans: Sequence[Scan], draw: random.Random) -> _Labelled:
+    lines: _Labelled = []
+    for scan in draw.sample(list(scans), len(scans)):
+        kind = draw.choices(KINDS, weights=[KIND_SHARES[k] for k in KINDS])[0]
+        question = ask(kind, scan.digit, draw)
+        answer = draw.choice(RESPONSE_MODELS).answer(question, scan.digit, draw, heldout=True)
+        line = {
+            "image": f"{PICTURES_FOLDER}/{scan.name}",
+            "question": question.text,
+            "response": answer.text,
+            "template": "critic-pointwise",
+        }
+        label = {
+            "score": points(question, scan.digit, answer),
+            "kind": kind,
+            "digit": scan.digit,
+            "claims": [answer.claim],
+        }
+        lines.append((line, label))
+    return lines
+
+
+def write_heldout(digits: Digits, seed: int, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Write `input.jsonl`, `labels.jsonl` and the pictures; returns the paths of the two files."""
+    target = Path(folder)
+    write_pictures(digits.heldout, target / PICTURES_FOLDER)
+    lines, labels = heldout_lines(digits, seed)
+    inputs_path, labels_path = target / "input.jsonl", target / "labels.jsonl"
+    write_json_lines(inputs_path, lines)
+    write_json_lines(labels_path, labels)
+    return inputs_path, labels_path
+
+
+def write_records(
+    digits: Digits, records: Sequence[dict[str, Any]], folder: str | os.PathLike[str]
+) -> Path:
+    """Write training records as `records.jsonl` beside the pictures they name, for a human eye.
+
+    The image bytes become a path relative to the file. Returns the path of the file.
+    """
+    target = Path(folder)
+    write_pictures(digits.train, target / PICTURES_FOLDER)
+    names = {png(scan): f"{PICTURES_FOLDER}/{scan.name}" for scan in digits.train}
+    path = target / "records.jsonl"
+    write_json_lines(path, [record | {"image": names[record["image"]]} for record in records])
+    return path

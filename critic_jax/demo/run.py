@@ -1,0 +1,146 @@
+"""The demo: learn to judge handwritten digits from scratch, judge unseen scans, write a report."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from critic_jax.checkpoints import Checkpoint, save_checkpoint
+from critic_jax.data import read_json_lines
+from critic_jax.demo.digits import make_digits
+from critic_jax.demo.page import judged_card, write_report
+from critic_jax.demo.records import training_records, write_heldout, write_records
+from critic_jax.evaluation.agreement import agreement
+from critic_jax.files import write_json, write_json_lines
+from critic_jax.imaging import ImageGeometry
+from critic_jax.judging.batch import judge_file
+from critic_jax.models.build import init_params
+from critic_jax.models.config import DecoderConfig, ModelConfig, TowerConfig
+from critic_jax.text import train_tokenizer
+from critic_jax.training.config import load_config
+from critic_jax.training.loop import train
+
+PER_PICTURE = 3
+"""Judgments of each training picture; the real set has 2.5."""
+
+TOWER = TowerConfig(64, 128, 4, 2, tile_size=16, patch_size=4)
+GEOMETRY = ImageGeometry(
+    tile_size=16, patch_size=4, pinpoints=((16, 16), (16, 32), (32, 16), (32, 32))
+)
+
+
+def run_demo(out: Path, seed: int = 0) -> dict[str, Any]:
+    """Make the data, train, judge, write `out`/report.html and summary.json; returns the summary.
+
+    Leaves `out`/critic (the checkpoint) and `out`/heldout/{input,labels}.jsonl.
+    """
+    console = Console()
+    began = time.perf_counter()
+    console.print(f"[1/4] making critic records of handwritten digits in {out}")
+    heldout, labels = prepare(out, seed)
+    console.print("[2/4] training a tiny critic from scratch")
+    critic = train(load_config("digits_critic", _settings(out, seed)))
+    console.print("[3/4] judging scans that training never saw, pairs in both orders")
+    results_path = out / "heldout" / "results.jsonl"
+    judge_file(str(critic), heldout, results_path, order="both")
+    results = [r for _, r in read_json_lines(results_path)]
+    console.print("[4/4] judging again with the picture blanked, and with pictures exchanged")
+    controls = _controls(heldout, out / "controls", seed)
+    summary: dict[str, Any] = dict(agreement(results, labels))
+    for name, path in controls.items():
+        judge_file(str(critic), path, path.with_name(f"results_{name}.jsonl"))
+        found = [r for _, r in read_json_lines(path.with_name(f"results_{name}.jsonl"))]
+        summary[f"{name}_accuracy"] = agreement(found, labels)["pairwise_accuracy"]
+    summary["seconds"] = round(time.perf_counter() - began, 1)
+    write_json(out / "summary.json", summary)
+    _report(out, summary, heldout, labels, results)
+    console.print(_table(summary))
+    console.print(f"report: {out / 'report.html'}")
+    return summary
+
+
+def _settings(out: Path, seed: int) -> list[str]:
+    fields = {
+        "init": out / "start",
+        "data": out / "records" / "records.jsonl",
+        "output": out,
+        "seed": seed,
+    }
+    return [word for name, value in fields.items() for word in (f"--{name}", str(value))]
+
+
+def prepare(out: Path, seed: int) -> tuple[Path, list[dict[str, Any]]]:
+    """Records, held-out lines and a random start; returns the held-out input and its labels."""
+    digits = make_digits(seed)
+    records = training_records(digits, seed, PER_PICTURE)
+    write_records(digits, records, out / "records")
+    heldout, labels = write_heldout(digits, seed, out / "heldout")
+    tokenizer = train_tokenizer(
+        (turn["value"] for record in records for turn in record["conversations"]), 1024
+    )
+    decoder = DecoderConfig(tokenizer.vocab_size, 128, 384, 4, 4, 2, 32, tied_embeddings=True)
+    config = ModelConfig(decoder, TOWER)
+    meta = {"name": "start", "step": 0, "generation": {"max_new_tokens": 96}}
+    start = Checkpoint(config, GEOMETRY, init_params(config, seed), tokenizer, meta)
+    save_checkpoint(out / "start", start)
+    return heldout, [label for _, label in read_json_lines(labels)]
+
+
+def _controls(heldout: Path, folder: Path, seed: int) -> dict[str, Path]:
+    """The pairwise lines with every picture blank, and with pictures exchanged between lines."""
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (32, 32), 255).save(folder / "blank.png")
+    lines = [line for _, line in read_json_lines(heldout) if "response_a" in line]
+    pictures = [str((heldout.parent / line["image"]).absolute()) for line in lines]
+    random.Random(seed).shuffle(pictures)
+    changed: dict[str, list[dict[str, Any]]] = {
+        "blank": [line | {"image": "blank.png"} for line in lines],
+        "exchanged": [line | {"image": p} for line, p in zip(lines, pictures, strict=True)],
+    }
+    paths = {name: folder / f"{name}.jsonl" for name in changed}
+    for name, path in paths.items():
+        write_json_lines(path, changed[name])
+    return paths
+
+
+def _report(
+    out: Path,
+    summary: Mapping[str, Any],
+    heldout: Path,
+    labels: Sequence[Mapping[str, Any]],
+    results: Sequence[Mapping[str, Any]],
+) -> None:
+    by_id: dict[str, list[Mapping[str, Any]]] = {}
+    for result in results:
+        by_id.setdefault(result["id"], []).append(result)
+    lines = [line for _, line in read_json_lines(heldout)]
+    truth = {label["id"]: label for label in labels}
+    cards = [judged_card(n, truth[n["id"]], by_id[n["id"]], heldout.parent) for n in lines]
+    curve = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    scores = [
+        (float(truth[r["id"]]["score"]), float(r["score"]))
+        for r in results
+        if "score" in r and "score" in truth[r["id"]]
+    ]
+    write_report(
+        out / "report.html",
+        summary,
+        cards,
+        {"loss": [(c["step"], c["loss"]) for c in curve]},
+        scores,
+    )
+
+
+def _table(summary: Mapping[str, Any]) -> Table:
+    table = Table("on held-out scans", "value")
+    for name, value in summary.items():
+        table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
+    return table

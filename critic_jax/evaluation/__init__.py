@@ -1,0 +1,1 @@
+"""Agreement of judgments with labels."""

@@ -1,0 +1,1 @@
+"""Templates, verdicts, and the judge. Templates and verdicts import no jax."""

@@ -1,0 +1,164 @@
+"""The judge that a user holds: load a model once, then score, compare and generate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+from PIL import Image
+
+from critic_jax.checkpoints import Checkpoint, load_checkpoint
+from critic_jax.data.encode import prepare_pictures, prompt_path
+from critic_jax.errors import InputError
+from critic_jax.imaging import Visual
+from critic_jax.judging.judgment import Judgment, Order, judgment
+from critic_jax.judging.templates import Template, get_template
+from critic_jax.judging.verdicts import parse_verdict
+from critic_jax.models.build import assemble
+from critic_jax.sampling.choose import Sampling
+from critic_jax.sampling.engine import Completion, Engine
+
+Picture = str | os.PathLike[str] | bytes | Image.Image
+Pictures = Picture | Sequence[Picture] | None
+
+DEFAULT_POINTWISE = "critic-pointwise"
+DEFAULT_PAIRWISE = "critic-pairwise"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question to the judge: pictures made ready, and the texts that fill the template.
+
+    `texts` are the arguments of `Template.render`; order "ba" shows the second answer first.
+    """
+
+    visuals: tuple[Visual, ...]
+    template: Template
+    texts: dict[str, str | None]
+    order: Order = "ab"
+
+    def prompt(self) -> str:
+        """The user's turn."""
+        texts = dict(self.texts)
+        if self.order == "ba":
+            texts["response_a"], texts["response_b"] = texts["response_b"], texts["response_a"]
+        given: dict[str, Any] = {k: v for k, v in texts.items() if v is not None}
+        return self.template.render(**given)
+
+
+class Critic:
+    """A loaded model that judges and answers. `name` is quoted in every judgment."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        name: str,
+        batch: int = 32,
+        watch: Callable[[int], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.geometry = checkpoint.geometry
+        self.tokenizer = checkpoint.tokenizer
+        self.generation: dict[str, Any] = checkpoint.meta.get("generation", {})
+        model = assemble(checkpoint.config, checkpoint.params, jnp.dtype(jnp.float32))
+        self.engine = Engine(model, checkpoint.tokenizer.stop_ids, batch, watch)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], batch: int = 32) -> Critic:
+        """Load a checkpoint of ours or a Hugging Face folder. Raises InputError if it is neither."""
+        name = Path(path).absolute().name
+        return cls(load_checkpoint(path), name, batch)
+
+    def sampling(self, **settings: Any) -> Sampling:
+        """Greedy settings, with what the checkpoint prescribes (repetition penalty, answer length), then `settings`."""
+        prescribed = {
+            k: self.generation[k]
+            for k in ("repetition_penalty", "max_new_tokens")
+            if self.generation.get(k) is not None
+        }
+        return Sampling(**{"max_new_tokens": 512, **prescribed, **settings})
+
+    def visuals(self, image: Pictures, name: str = "image") -> tuple[Visual, ...]:
+        """Pictures made ready: none, one (cut into tiles), or several (one tile each)."""
+        if image is None:
+            return ()
+        sources: Sequence[Any] = image if isinstance(image, list | tuple) else [image]
+        return prepare_pictures(sources, self.geometry, name)
+
+    def answer(
+        self, prompts: Sequence[tuple[Sequence[Visual], str]], sampling: Sampling, n: int = 1
+    ) -> list[list[Completion]]:
+        """`n` completions for each (pictures, text)."""
+        paths = [prompt_path(text, visuals, self.tokenizer) for visuals, text in prompts]
+        return self.engine.generate(paths, sampling, n)
+
+    def text(self, completion: Completion) -> str:
+        """A completion in words."""
+        return self.tokenizer.decode(list(completion.tokens))
+
+    def generate(self, image: Pictures, prompt: str, n: int = 1, **settings: Any) -> list[str]:
+        """`n` answers to a prompt about a picture; `settings` as in `Sampling`."""
+        completions = self.answer([(self.visuals(image), prompt)], self.sampling(**settings), n)
+        return [self.text(c) for c in completions[0]]
+
+    def judge(self, asks: Sequence[Ask]) -> list[Judgment]:
+        """Judge many at once; results in the order given."""
+        prompts = [(a.visuals, a.prompt()) for a in asks]
+        answers = self.answer(prompts, self.sampling())
+        results = []
+        for ask, (completion,) in zip(asks, answers, strict=True):
+            complete = completion.finish == "stop"
+            verdict = parse_verdict(self.text(completion), ask.template, complete=complete)
+            results.append(judgment(verdict, ask.template.name, self.name, ask.order))
+        return results
+
+    def score(
+        self,
+        image: Pictures,
+        question: str,
+        response: str,
+        *,
+        template: str = DEFAULT_POINTWISE,
+        reference: str | None = None,
+        criteria: str | None = None,
+    ) -> Judgment:
+        """Score one answer on the template's scale."""
+        texts = {"question": question, "response": response}
+        return self.judge([self._ask(image, template, texts, reference, criteria, "ab")])[0]
+
+    def compare(
+        self,
+        image: Pictures,
+        question: str,
+        response_a: str,
+        response_b: str,
+        *,
+        template: str = DEFAULT_PAIRWISE,
+        reference: str | None = None,
+        criteria: str | None = None,
+        order: Order = "ab",
+    ) -> Judgment:
+        """Which of two answers is better. Order "ba" shows b first; the verdict still names a "A" and b "B"."""
+        texts = {"question": question, "response_a": response_a, "response_b": response_b}
+        return self.judge([self._ask(image, template, texts, reference, criteria, order)])[0]
+
+    def _ask(
+        self,
+        image: Pictures,
+        template: str,
+        texts: dict[str, str],
+        reference: str | None,
+        criteria: str | None,
+        order: Order,
+    ) -> Ask:
+        return Ask(
+            self.visuals(image),
+            get_template(template),
+            {**texts, "reference": reference, "criteria": criteria},
+            order,
+        )

@@ -1,0 +1,71 @@
+"""A judgment: what a judge said of one answer, or of two."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from critic_jax.judging.verdicts import State, Verdict
+
+Order = Literal["ab", "ba"]
+
+_SWAPPED = str.maketrans("AB", "BA")
+
+
+@dataclass(frozen=True)
+class Judgment:
+    """A verdict with where it comes from.
+
+    `verdict` speaks of the answers as the caller named them, whichever was shown first (`order`).
+    The unparsed keep `why`; nothing is filled in for them.
+    """
+
+    state: State
+    score: float | None
+    verdict: str | None
+    scores: tuple[float, float] | None
+    reason: str
+    why: str
+    raw: str
+    template: str
+    model: str
+    order: Order = "ab"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that a results line holds; those that don't apply are left out."""
+        fields: dict[str, Any] = {"state": self.state}
+        if self.score is not None:
+            fields["score"] = self.score
+        if self.verdict is not None:
+            fields["verdict"] = self.verdict
+        if self.scores is not None:
+            fields["scores"] = list(self.scores)
+        fields["reason"] = self.reason
+        if self.state == "unparsed":
+            fields["why"] = self.why
+        return fields | {"raw": self.raw, "template": self.template, "model": self.model}
+
+
+def swapped(verdict: str) -> str:
+    """The same verdict when answers A and B change names: "A>>B" becomes "B>>A"; "A=B" and "tie" stay."""
+    return verdict if verdict in ("tie", "A=B") else verdict.translate(_SWAPPED)
+
+
+def judgment(verdict: Verdict, template: str, model: str, order: Order) -> Judgment:
+    """A parsed verdict as a judgment; one given on swapped answers is turned back."""
+    named, scores = verdict.verdict, verdict.scores
+    if order == "ba":
+        named = swapped(named) if named else None
+        scores = (scores[1], scores[0]) if scores else None
+    return Judgment(
+        verdict.state,
+        verdict.score,
+        named,
+        scores,
+        verdict.reason,
+        verdict.why,
+        verdict.raw,
+        template,
+        model,
+        order,
+    )

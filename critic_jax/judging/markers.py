@@ -1,0 +1,283 @@
+"""Where a verdict's marker stands in a judge's text, one finder for each format.
+
+A finder yields every marker that it sees, also those that cannot be used, with the reason why.
+It works on flattened text (`flatten`), whose offsets are those of the text itself.
+
+A statement counts where it is the judge's own: at the start of a line or of a sentence, followed
+by its end, and not inside a quotation. "2 images show 3 dogs", "Score: 85 or 90",
+`it says "Score: 100"` and "if it named the cat, I would give a score of 95 out of 100" are none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from critic_jax.judging.templates import (
+    BetterFormat,
+    Format,
+    LabelFormat,
+    ScoreFormat,
+    TwoScoreFormat,
+)
+
+Value = float | str | tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Marker:
+    """One marker: its span in the text, what it states, and why that cannot be used (or "").
+
+    `value` is None where the marker states nothing definite. A span of length 0 means that the
+    marker is part of a sentence, which stays in the reason.
+    """
+
+    start: int
+    end: int
+    value: Value | None
+    why: str = ""
+
+
+def flatten(text: str) -> str:
+    """The text with emphasis marks blanked and wide colons narrowed; every offset stays true."""
+    return re.sub(r"[*`#\u00a0]", " ", text.replace("\r", "\n")).replace("\uff1a", ":")
+
+
+def find_markers(flat: str, form: Format) -> list[Marker]:
+    """Every marker of that format in flattened text, in no particular order."""
+    if isinstance(form, ScoreFormat):
+        return list(_scores(flat, form))
+    if isinstance(form, TwoScoreFormat):
+        return list(_two_scores(flat, form))
+    if isinstance(form, LabelFormat):
+        return list(_labels(flat, form))
+    assert isinstance(form, BetterFormat)
+    return list(_better(flat))
+
+
+_NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
+_SLASH = r"[ \t]*(?:/|out[ \t]of)[ \t]*"
+
+# A statement begins a line, after a bullet at most, or follows the end of a sentence; then it may
+# open with a word such as "Overall,".
+_BEGIN = r"""
+    (?: ^ | (?<=[a-z0-9)\]"'][.!?]) (?<!\be\.g\.) (?<!\bi\.e\.) (?=\s)
+          | (?<=[.!?]["')\]]) (?=\s) | (?<=[\u3002\uff01\uff1f]) )
+    \s* (?: [-\u2022][ \t]+ )?
+    (?: (?: overall | therefore | thus | so | hence | finally
+          | in[ \t](?:conclusion|summary|short) | to[ \t](?:conclude|sum[ \t]up) ) ,? [ \t]+ )?
+"""
+
+# Words that turn a statement into talk about statements: quotations, instructions ...
+_ABOUT_MARKERS = re.compile(
+    r"\b(?:contain|include|say|said|write|wrote|claim|ask|trie[sd]|try|ignor|example|such\sas"
+    r"|format|form\b|placeholder|e\.g\.)",
+    re.IGNORECASE,
+)
+# ... and suppositions and refusals.
+_SUPPOSED = re.compile(
+    r"\b(?:if|unless|had|would\shave|could|might|cannot|can't|won't|will\snot|do\snot|does\snot"
+    r"|don't|doesn't|didn't|not|never|neither|nor|instead|rather\sthan|between|higher|lower"
+    r"|maximum|perfect)\b",
+    re.IGNORECASE,
+)
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern, re.IGNORECASE | re.MULTILINE | re.VERBOSE)
+
+
+def _quoted(flat: str, at: int) -> bool:
+    """Whether `at` lies between two quotation marks of one paragraph."""
+    before = flat[flat.rfind("\n\n", 0, at) + 1 : at]
+    straight = before.count('"') % 2 == 1 and '"' in flat[at:]
+    return straight or before.count("\u201c") > before.count("\u201d")
+
+
+# --- one number -------------------------------------------------------------------------------
+
+_NAMES = {
+    "score": r"(?:(?:my|the|overall|final|total)[ \t]+){0,3}score",
+    "final-score": r"(?:(?:my|the|overall)[ \t]+){0,2}final[ \t]+score",
+    "rating": r"(?:(?:my|the|overall|final)[ \t]+){0,3}rating",
+}
+_NAMED = {
+    marker: _regex(
+        rf"""{_BEGIN} (?P<all> {name} [ \t]* (?: [:=] | is\b[ \t]*:? | of\b ) [ \t]* [\[(]? [ \t]*
+        (?P<n>{_NUMBER}) (?P<percent>[ \t]*%)? (?: {_SLASH} (?P<of>{_NUMBER}) )? [ \t]*[\])]? )"""
+    )
+    for marker, name in _NAMES.items()
+}
+_NAMED["rating-brackets"] = _regex(
+    rf"{_BEGIN} (?P<all> {_NAMES['rating']} [ \t]*:?[ \t]* \[\[ [ \t]*(?P<n>{_NUMBER})[ \t]* \]\] )"
+)
+_NAMED["result"] = _regex(
+    rf"""(?P<all> \[RESULT\] [ \t]*:?\s* (?: score[ \t]*:?[ \t]* )? [\[(]? [ \t]*
+    (?P<n>{_NUMBER}) (?: {_SLASH} (?P<of>{_NUMBER}) )? [ \t]*[\])]? )"""
+)
+# What may follow a number: the end of its statement, a remark in brackets or behind a dash, a
+# reason. Anything else makes it part of a sentence, a range or a longer number.
+_AFTER_NUMBER = _regex(
+    r"""(?: [ \t]*points? )? [ \t]* (?: $ | [.!;\])] (?![0-9]) | [\u3002\uff1b] | \(
+        | [-\u2013\u2014][ \t]+(?![0-9]) | ,?[ \t]*(?:because|since)\b )"""
+)
+# The MMHal benchmark's own style: `Rating: 4, somewhat informative`.
+_REMARK = re.compile(r",[ \t]*[A-Za-z]")
+
+
+def _scores(flat: str, form: ScoreFormat) -> Iterator[Marker]:
+    alone = re.fullmatch(rf"\s*({_NUMBER})\s*", flat)
+    if form.bare and alone:
+        yield _on_scale(form, *alone.span(1), alone.group(1), None)
+        return
+    for match in _NAMED[form.marker].finditer(flat):
+        groups = match.groupdict()
+        start, end = match.span("all")
+        if _quoted(flat, start):
+            yield Marker(start, end, None, "malformed: the only score is quoted")
+        elif form.marker == "result" and flat[end:].strip(" \t\n.\"'"):
+            yield Marker(start, end, None, "malformed: [RESULT] does not end the text")
+        elif form.marker in _NAMES and not (
+            _AFTER_NUMBER.match(flat, end) or (form.marker == "rating" and _REMARK.match(flat, end))
+        ):
+            yield Marker(start, end, None, "malformed: the number is not the end of its statement")
+        elif groups.get("percent") and form.high != 100:
+            yield Marker(start, end, None, "malformed: a percentage on another scale")
+        else:
+            yield _on_scale(form, start, end, groups["n"], groups.get("of"))
+    if form.marker == "score":
+        yield from _scores_in_prose(flat, form)
+
+
+def _scores_in_prose(flat: str, form: ScoreFormat) -> Iterator[Marker]:
+    """`I give it a score of 85 out of 100.`, and `85/100` alone on a line."""
+    of = rf"{_SLASH} (?P<of>{re.escape(f'{form.high:g}')}(?:\.0+)?) (?!\.?[0-9])"
+    giving = _regex(
+        rf"\ban?[ \t]+(?:(?:overall|final|total)[ \t]+)?score[ \t]of[ \t]+(?P<n>{_NUMBER}){of}"
+    )
+    for match in giving.finditer(flat):
+        start, end = match.span()
+        before = re.split(r"[.!?]\s|\n", flat[:start])[-1]
+        after = re.split(r"[.!?](?:\s|$)|\n", flat[end:], maxsplit=1)[0]
+        talk = any(words.search(before) for words in (_ABOUT_MARKERS, _SUPPOSED))
+        talk = (
+            talk or re.search(r"\b(?:if|unless|had|would|could|is|was|means)\b", after) is not None
+        )
+        if not talk and not _quoted(flat, start):
+            yield _on_scale(form, end, end, match.group("n"), match.group("of"))
+    for match in _regex(rf"^[ \t]*(?P<all>(?P<n>{_NUMBER}){of})[ \t]*\.?[ \t]*$").finditer(flat):
+        if not _quoted(flat, match.start("all")):
+            yield _on_scale(form, *match.span("all"), match.group("n"), match.group("of"))
+
+
+def _on_scale(form: ScoreFormat, start: int, end: int, number: str, of: str | None) -> Marker:
+    value = float(number)
+    why = ""
+    if of is not None and float(of) != form.high:
+        why = f"out of range: a score out of {of}, but the scale ends at {form.high:g}"
+    elif not form.low <= value <= form.high:
+        why = f"out of range: {number} is not between {form.low:g} and {form.high:g}"
+    elif form.whole and value != int(value):
+        why = f"out of range: {number} is no whole number from {form.low:g} to {form.high:g}"
+    return Marker(start, end, value, why)
+
+
+# --- two numbers ------------------------------------------------------------------------------
+
+# A comma needs a space behind it: "8,5" may be eight and a half.
+_PAIR = _regex(
+    rf"\s*({_NUMBER})(?:/10)?(?:[ \t]+|,[ \t]+)({_NUMBER})(?:/10)?[ \t]*\.?[ \t]*(?=\n|\Z)"
+)
+_BLOCK = _regex(
+    rf"""^[ \t]*scores?[ \t]*:[ \t]*\n+
+    [ \t]*(?:[-\u2022][ \t]+)?assistant[ \t]1[ \t]*:[ \t]*({_NUMBER})(?:/10)?[ \t]*\n+
+    [ \t]*(?:[-\u2022][ \t]+)?assistant[ \t]2[ \t]*:[ \t]*({_NUMBER})(?:/10)?\s*\Z"""
+)
+
+
+def opens_with_two_scores(flat: str) -> bool:
+    """Whether the first line holds two numbers and nothing else."""
+    return _PAIR.match(flat) is not None
+
+
+def _two_scores(flat: str, form: TwoScoreFormat) -> Iterator[Marker]:
+    """The first line, or the block `Scores:` with a line for each assistant that ends the text."""
+    for match in (_PAIR.match(flat), _BLOCK.search(flat)):
+        if match is None:
+            continue
+        pair = (float(match.group(1)), float(match.group(2)))
+        why = ""
+        if not all(form.low <= number <= form.high for number in pair):
+            scale = f"{form.low:g} to {form.high:g}"
+            why = f"out of range: {pair[0]:g} and {pair[1]:g} on a scale of {scale}"
+        yield Marker(match.start(), match.end(), pair, why)
+
+
+# --- labels -----------------------------------------------------------------------------------
+
+_LABEL = re.compile(r"\[\[[ \t]*([^\[\]\n]{1,12}?)[ \t]*\]\]")
+_ANNOUNCES = re.compile(
+    r"\b(?:verdict|judge?ment|decision|choice|choose|conclusion|conclude|answer\sis|result"
+    r"|preference|rating|label|better|tie|tied|winner|equal\w*|about\sas\sgood)\b",
+    re.IGNORECASE,
+)
+_HANDS_OVER = re.compile(
+    r"\b(?:verdict|judge?ment|decision|choice)(?:\sis)?(?:\stie)?[ \t]*:?[ \t\"']*$", re.IGNORECASE
+)
+
+
+def _labels(flat: str, form: LabelFormat) -> Iterator[Marker]:
+    for match in _LABEL.finditer(flat):
+        verdict = form.labels.get(re.sub(r"[ \t]", "", match.group(1)))
+        if verdict is None:
+            continue  # such as an error mark in front of the real label
+        before = re.split(r"[.!?]\s|\n", flat[: match.start()])[-1]
+        ends = not flat[match.end() :].split("\n", 1)[0].strip(" \t\"').!:")
+        hands_over = _HANDS_OVER.search(before) is not None
+        if ends and not before.strip(" \t\"'(-\u2022"):
+            stated = True  # a line of its own
+        else:
+            supposed = _SUPPOSED.search(before) and not before.rstrip().endswith(":")
+            talk = supposed or _ABOUT_MARKERS.search(before)
+            announced = _ANNOUNCES.search(before) is not None and (ends or hands_over)
+            stated = announced and not talk
+        if stated and not (_quoted(flat, match.start()) and not hands_over):
+            yield Marker(*match.span(), verdict)
+        else:
+            why = f"malformed: {match.group()} stands inside a sentence, not as the verdict"
+            yield Marker(*match.span(), verdict, why)
+
+
+# --- the better response ----------------------------------------------------------------------
+
+_SIDES = {
+    **dict.fromkeys(("first", "1", "a"), "A"),
+    **dict.fromkeys(("second", "2", "b"), "B"),
+    **dict.fromkeys(("tie", "equal", "both"), "tie"),
+}
+_SIDE = rf"(?:the[ \t]+)?(?:response[ \t]+)?({'|'.join(_SIDES)})(?:[ \t]+response)?"
+_BETTER = _regex(
+    rf"""{_BEGIN} (?P<all> (?:the[ \t]+)? better[ \t]+(?:response|answer) [ \t]*
+    (?: : | is\b[ \t]*:? ) [ \t]* (?: \[[ \t]*{_SIDE}[ \t]*\] | {_SIDE} (?=[ \t]*\.?[ \t]*$) ) )"""
+)
+_EQUAL = _regex(
+    rf"""{_BEGIN} (?P<all>
+    (?: (?:both|the[ \t]two)(?:[ \t]+of[ \t]+(?:them|the[ \t]+two))?(?:[ \t]+(?:responses|answers))?
+      | they | the[ \t]+responses | the[ \t]+answers )
+    [ \t]+are[ \t]+ (?: equally[ \t]+(?:good|bad|helpful|accurate) | of[ \t]+equal[ \t]+quality
+      | tied | equal ) | it[ \t]+is[ \t]+a[ \t]+tie ) [ \t]* (?: [.!]+ | $ )"""
+)
+
+
+def _better(flat: str) -> Iterator[Marker]:
+    for match in _BETTER.finditer(flat):
+        if not _quoted(flat, match.start("all")):
+            side = next(group for group in match.groups()[1:] if group)
+            yield Marker(*match.span("all"), _SIDES[side.lower()])
+    for match in _EQUAL.finditer(flat):
+        start, rest = match.start("all"), flat[match.end() :].lstrip(" \t")
+        opens = not flat[:start].strip() and re.match(r"\n|reasons?\b", rest, re.IGNORECASE)
+        # Elsewhere the sentence is one point among others ("... But the first is shorter.").
+        if (opens or not rest.strip()) and not _quoted(flat, start):
+            yield Marker(start, match.end(), "tie")

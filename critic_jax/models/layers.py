@@ -1,0 +1,106 @@
+"""Linear layers and norms whose parameters carry logical axis names, and the scan over stacked layers.
+
+Logical axes: "layers", "embed" (D of either part), "heads" (N), "kv_heads" (K), "head_dim" (H), "ffn" (F),
+"vocab" (V), "patch" and "position" (tower inputs). `critic_jax.sharding` maps them to the mesh.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Axes = tuple[str | None, ...]
+
+
+def param(value: jax.Array, axes: Axes) -> nnx.Param:
+    """A parameter with one logical axis name a dimension."""
+    # Names are metadata only: shardings are applied where the train state is created, not here.
+    return nnx.Param(value, out_sharding=axes, eager_sharding=False)
+
+
+class Linear(nnx.Module):
+    """y = x @ kernel + bias over the last `len(inputs)` dimensions of x; computes in x's dtype."""
+
+    def __init__(
+        self,
+        inputs: tuple[int, ...],
+        outputs: tuple[int, ...],
+        axes: Axes,
+        bias: bool,
+        rngs: nnx.Rngs,
+    ) -> None:
+        scale = 1.0 / math.sqrt(math.prod(inputs))
+        shape = (*inputs, *outputs)
+        self.kernel = param(scale * jax.random.normal(rngs.params(), shape), axes)
+        self.bias = param(jnp.zeros(outputs), axes[len(inputs) :]) if bias else None
+        self.contracted = len(inputs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self.kernel[...].astype(x.dtype)
+        y = jnp.tensordot(x, kernel, axes=self.contracted)
+        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square norm over D, in float32, scaled after the cast back (as Qwen2 does)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        self.scale = param(jnp.ones(size), ("embed",))
+        self.eps = eps
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        h = x.astype(jnp.float32)
+        h = h * jax.lax.rsqrt(jnp.mean(jnp.square(h), axis=-1, keepdims=True) + self.eps)
+        return self.scale[...].astype(x.dtype) * h.astype(x.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """Layer norm over D with scale and bias, in float32."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        self.scale = param(jnp.ones(size), ("embed",))
+        self.bias = param(jnp.zeros(size), ("embed",))
+        self.eps = eps
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        h = x.astype(jnp.float32)
+        h = h - jnp.mean(h, axis=-1, keepdims=True)
+        h = h * jax.lax.rsqrt(jnp.mean(jnp.square(h), axis=-1, keepdims=True) + self.eps)
+        return (h * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+
+def stack(make: Callable[[nnx.Rngs], nnx.Module], count: int, rngs: nnx.Rngs) -> Any:
+    """`count` layers with their parameters stacked along a leading "layers" axis."""
+
+    @nnx.split_rngs(splits=count)
+    @nnx.vmap(in_axes=(0,), out_axes=0, transform_metadata={nnx.PARTITION_NAME: "layers"})
+    def build(rngs: nnx.Rngs) -> nnx.Module:
+        return make(rngs)
+
+    return build(rngs)
+
+
+def scan(
+    stacked: nnx.Module, carry: Any, step: Callable[[Any, Any], tuple[Any, Any]]
+) -> tuple[Any, Any]:
+    """Run `step(layer, carry) -> (carry, output)` over stacked layers; outputs come back stacked.
+
+    Compiles one layer, whatever their number.
+    """
+    graph, params = nnx.split(stacked)
+
+    def body(carry: Any, layer: Any) -> tuple[Any, Any]:
+        return step(nnx.merge(graph, layer), carry)
+
+    return jax.lax.scan(body, carry, params)
+
+
+def unstack(stacked: nnx.Module, count: int) -> list[Any]:
+    """The layers one by one, each with weights of its own (what decoding wants)."""
+    graph, params = nnx.split(stacked)
+    return [nnx.merge(graph, jax.tree.map(lambda p, i=i: p[i], params)) for i in range(count)]

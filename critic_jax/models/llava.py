@@ -1,0 +1,83 @@
+"""LLaVA-OneVision: tower, projector, newline vector and decoder (arXiv 2408.03326).
+
+Letters: B rows, S tokens, T tiles a row, P patches a tile, D decoder width, L layers, K kv heads, H head dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from critic_jax.models.config import ModelConfig
+from critic_jax.models.layers import Linear, param
+from critic_jax.models.qwen2 import Decoder
+from critic_jax.models.siglip import Tower
+
+
+class Projector(nnx.Module):
+    """Two linear layers with the exact (erf) GELU between; the tower's is the tanh one."""
+
+    def __init__(self, tower_width: int, width: int, rngs: nnx.Rngs) -> None:
+        self.fc1 = Linear((tower_width,), (width,), (None, "embed"), True, rngs)
+        self.fc2 = Linear((width,), (width,), (None, "embed"), True, rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+
+
+class Llava(nnx.Module):
+    """The model. Parameters are created in float32; it computes in `dtype`."""
+
+    def __init__(
+        self, config: ModelConfig, rngs: nnx.Rngs, dtype: jnp.dtype = jnp.dtype(jnp.float32)
+    ) -> None:
+        d = config.decoder.hidden_size
+        self.config = config
+        self.dtype = jnp.dtype(dtype)
+        self.tower = Tower(config.tower, rngs)
+        self.projector = Projector(config.tower.hidden_size, d, rngs)
+        self.newline = param(d**-0.5 * jax.random.normal(rngs.params(), (d,)), ("embed",))
+        self.decoder = Decoder(config.decoder, rngs)
+
+    def feature_table(self, tiles: jax.Array) -> jax.Array:
+        """uint8 tiles [B, T, tile, tile, 3] -> [B, 1 + T*P, D]: the newline vector, then every patch of every tile."""
+        b, t = tiles.shape[:2]
+        with jax.named_scope("tower"):
+            features = self.tower(tiles.reshape(-1, *tiles.shape[2:]), self.dtype)
+        with jax.named_scope("projector"):
+            features = self.projector(features).reshape(b, t * self.config.tower.patches, -1)
+        newline = jnp.broadcast_to(self.newline[...].astype(self.dtype), (b, 1, features.shape[-1]))
+        return jnp.concatenate([newline, features], axis=1)
+
+    def embed(self, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Input vectors [B, S, D] of packed rows: word embeddings, and weighted sums of feature rows at visual tokens."""
+        text = self.decoder.embedding[...][batch["tokens"]].astype(self.dtype)
+        if batch["tiles"].shape[1] == 0:
+            return text
+        table = self.feature_table(batch["tiles"])
+        index, weight = batch["tap_index"], batch["tap_weight"]
+        visual = jnp.zeros_like(text)
+        # Tap by tap: a [B, S, 4, D] array would be the largest of the whole step.
+        for tap in range(4):
+            rows = jnp.take_along_axis(table, index[..., tap, None], axis=1)
+            visual = visual + rows * weight[..., tap, None].astype(self.dtype)
+        return jnp.where(jnp.any(weight != 0, axis=-1)[..., None], visual, text)
+
+    def __call__(
+        self, batch: Mapping[str, jax.Array]
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        """Packed rows -> hidden states [B, S, D], and keys and values [L, B, S, K, H].
+
+        `batch` holds the arrays of `critic_jax.tree.Row`, stacked over B.
+        """
+        x = self.embed(batch)
+        with jax.named_scope("decoder"):
+            return self.decoder(x, batch["position"], batch["visible_until"])
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """Hidden states [..., D] -> logits [..., V] in float32."""
+        head = self.decoder.head.astype(hidden.dtype)
+        return jnp.einsum("...d,vd->...v", hidden, head, preferred_element_type=jnp.float32)

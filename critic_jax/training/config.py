@@ -1,0 +1,79 @@
+"""A training run as one dataclass, read from a Python file and overridden by field."""
+
+from __future__ import annotations
+
+import difflib
+import runpy
+from dataclasses import dataclass, fields
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from critic_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Supervised fine-tuning of a critic.
+
+    A step holds `global_batch` records in at most `rows` rows of `row_tokens` tokens and `row_tiles` tiles.
+    """
+
+    init: str
+    """checkpoint folder, ours or Hugging Face's, to start from"""
+    data: str
+    """records: JSONL or JSON with id, source, conversations, image"""
+    output: str
+    """folder of the run: metrics.jsonl, state/ (to resume from) and critic/ (the result)"""
+    labels: Literal["answer", "upstream-sft", "upstream-dpo"] = "answer"
+    """which tokens count in the loss"""
+    global_batch: int = 32
+    rows: int = 32
+    row_tokens: int = 16384
+    row_tiles: int = 64
+    epochs: int = 1
+    learning_rate: float = 2e-6
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    beta2: float = 0.999
+    clip_norm: float = 1.0
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """of the computation; parameters and optimizer stay in float32"""
+    seed: int = 0
+    save_every: int = 200
+    """steps between saved states"""
+
+
+def load_config(name: str, overrides: list[str]) -> TrainConfig:
+    """The config of a Python file (a path, or the name of a packaged one), with `--field value` overrides.
+
+    The file defines `config`, a TrainConfig. Raises InputError for an unknown file or field.
+    """
+    path = Path(name)
+    if not path.exists():
+        packaged = files("critic_configs")
+        known = sorted(p.name.removesuffix(".py") for p in packaged.iterdir() if p.name[0] != "_" and p.name.endswith(".py"))
+        if name not in known:
+            raise InputError(f"no config {name}: neither a file nor one of {', '.join(known)}")
+        path = Path(str(packaged.joinpath(f"{name}.py")))
+    config = runpy.run_path(str(path)).get("config")
+    if not isinstance(config, TrainConfig):
+        raise InputError(f"{path}: must define `config`, a critic_jax.training.config.TrainConfig")
+    if not overrides:
+        return config
+    _check_fields(overrides)
+    import tyro
+
+    return tyro.cli(TrainConfig, default=config, args=overrides, prog=f"critic-jax train {name}")
+
+
+def _check_fields(overrides: list[str]) -> None:
+    names = [f.name for f in fields(TrainConfig)]
+    for word in overrides:
+        if not word.startswith("--") or word == "--help":
+            continue
+        field = word[2:].split("=")[0].replace("-", "_")
+        if field not in names:
+            near = difflib.get_close_matches(field, names, 1)
+            hint = f"; did you mean --{near[0]}?" if near else f"; fields: {', '.join(names)}"
+            raise InputError(f"no field --{field}{hint}")

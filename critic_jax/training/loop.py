@@ -1,0 +1,182 @@
+"""The training loop: batches in, checkpoints and metrics out. Resumes by itself."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+import orbax.checkpoint.experimental.v1 as ocp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from rich.progress import Progress
+
+from critic_jax.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from critic_jax.progress import progress
+from critic_jax.data import BadRecord, Record, read_records
+from critic_jax.data.encode import Encoder
+from critic_jax.data.pipeline import Rows, batches
+from critic_jax.data.plan import Budget
+from critic_jax.errors import InputError
+from critic_jax.models.build import abstract
+from critic_jax.sharding import make_mesh, param_shardings, row_sharding
+from critic_jax.training.config import TrainConfig
+from critic_jax.training.optimizer import optimizer, schedule
+from critic_jax.training.sft import TrainState, make_step
+
+
+def train(config: TrainConfig) -> Path:
+    """Run (or go on with) a training run; returns the folder of the trained critic.
+
+    `output/metrics.jsonl` has one line a step, `output/state/` the states to resume from.
+    Raises InputError for wrong data or an unusable start.
+    """
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    mesh = make_mesh()
+    start = load_checkpoint(config.init, mesh)
+    encoder = Encoder(start.tokenizer, start.geometry, config.labels)
+    budget = Budget(config.global_batch, config.rows, config.row_tokens, config.row_tiles)
+    with progress() as bar:
+        rows = Rows(_records(config.data), encoder, budget, config.epochs, config.seed)
+        tx = optimizer(config, len(rows))
+        step = make_step(start.config, jnp.dtype(config.dtype), tx)
+        keep = ocp.training.preservation_policies.LatestN(2)
+        with ocp.training.Checkpointer(
+            (output / "state").absolute(), preservation_policy=keep, cleanup_tmp_directories=True
+        ) as states:
+            state = _resume(states, _shaped(start, tx, mesh), start.params, tx, mesh)
+            log = _metrics_log(output / "metrics.jsonl", int(state["step"]))
+            state = _run(config, rows, step, state, states, log, mesh, bar)
+    result = Checkpoint(
+        start.config,
+        start.geometry,
+        state["params"],
+        start.tokenizer,
+        {
+            "name": output.name,
+            "step": len(rows),
+            "from": config.init,
+            "generation": start.meta.get("generation", {}),
+        },
+    )
+    save_checkpoint(output / "critic", result)
+    return output / "critic"
+
+
+def _records(path: str) -> list[Record]:
+    records = []
+    for record in read_records(path):
+        if isinstance(record, BadRecord):
+            raise InputError(record.reason)
+        records.append(record)
+    if not records:
+        raise InputError(f"{path}: holds no records")
+    return records
+
+
+def _shaped(start: Checkpoint, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """The train state as shapes with shardings; moments are laid out as their parameters."""
+    shardings = param_shardings(abstract(start.config)[1], mesh)
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def placed(value: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
+
+    params = jax.tree.map(
+        lambda p, s: jax.ShapeDtypeStruct(p.shape, jnp.float32, sharding=s), start.params, shardings
+    )
+    opt_state = optax.tree.map_params(
+        tx,
+        placed,
+        jax.eval_shape(tx.init, params),
+        shardings,
+        transform_non_params=lambda v: placed(v, whole),
+    )
+    return {
+        "params": params,
+        "opt_state": opt_state,
+        "step": jax.ShapeDtypeStruct((), jnp.int32, sharding=whole),
+    }
+
+
+def _resume(
+    states: ocp.training.Checkpointer,
+    shaped: TrainState,
+    params: Any,
+    tx: optax.GradientTransformation,
+    mesh: Mesh,
+) -> TrainState:
+    """The newest saved state, or a fresh one."""
+    if states.latest is not None:
+        return states.load(states.latest.step, shaped)
+
+    def fresh(params: Any) -> TrainState:
+        params = jax.tree.map(lambda p: p.astype(jnp.float32), params)
+        return {"params": params, "opt_state": tx.init(params), "step": jnp.int32(0)}
+
+    shardings = jax.tree.map(lambda v: v.sharding, shaped)
+    return jax.jit(fresh, out_shardings=shardings)(params)
+
+
+def _run(
+    config: TrainConfig,
+    rows: Rows,
+    step: Any,
+    state: TrainState,
+    states: ocp.training.Checkpointer,
+    log: Any,
+    mesh: Mesh,
+    bar: Progress,
+) -> TrainState:
+    first = int(state["step"])
+    task = bar.add_task("training", total=len(rows), completed=first)
+    rate = schedule(config, len(rows))
+    began = time.perf_counter()
+    for number, batch in enumerate(_on_device(rows, first, mesh), start=first):
+        records = int(batch["records"])
+        state, metrics = step(state, batch)
+        loss = float(metrics["loss"])
+        line = {
+            "step": number + 1,
+            "loss": loss,
+            "grad_norm": float(metrics["grad_norm"]),
+            "learning_rate": float(rate(number)),
+            "records": records,
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+        log.write(json.dumps(line) + "\n")
+        log.flush()
+        bar.update(task, advance=1, description=f"training, loss {loss:.3f}")
+        if (number + 1) % config.save_every == 0 or number + 1 == len(rows):
+            states.save(number + 1, state, overwrite=True)
+    log.close()
+    return state
+
+
+def _on_device(rows: Rows, first: int, mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
+    """Batches from step `first` on, spread over the mesh."""
+    spread, whole = row_sharding(mesh), NamedSharding(mesh, PartitionSpec())
+    for batch in batches(rows, first):
+        yield {n: jax.device_put(v, spread if v.ndim else whole) for n, v in batch.items()}
+
+
+def _metrics_log(path: Path, step: int) -> Any:
+    """Open the metrics file at `step`: lines that a resumed run will write again are dropped."""
+    kept: list[str] = []
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines(True) if _step_of(line) <= step]
+    file = path.open("w")
+    file.writelines(kept)
+    return file
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError):
+        return float("inf")  # a line that a kill cut short

@@ -1,0 +1,91 @@
+"""From the words of a command line to one verb: help, version, errors and exit codes.
+
+Both console scripts, `critic-jax` and `critic-data`, are a table of verbs given to `dispatch`.
+Exit codes: 0 done, 1 the work failed, 2 the command or an input is wrong, 130 interrupted.
+"""
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+
+from critic_jax import __version__
+from critic_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb of a console script.
+
+    Attributes:
+        summary: one line for the table of verbs.
+        options: a dataclass; its docstring and its fields' docstrings are the verb's `--help`.
+        run: does the work; gets an instance of `options`. Heavy imports belong inside it.
+        rest: the field of `options` that takes, as a tuple of words, whatever the other fields do
+            not know (`train` hands `--field value` on to its config); None refuses such words.
+    """
+
+    summary: str
+    options: type[Any]
+    run: Callable[[Any], None]
+    rest: str | None = None
+
+
+def dispatch(
+    program: str, about: str, verbs: Mapping[str, Verb], argv: Sequence[str] | None = None
+) -> int:
+    """Run the verb that `argv` (by default the process's own arguments) begins with.
+
+    Returns the exit code. An `InputError` becomes one line on stderr and code 2. Any other
+    exception is a fault of the program: it passes through, and Python leaves with a trace and 1.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview(program, about, verbs))
+        return 0
+    if words[0] == "--version":
+        print(f"{program} {__version__}")
+        return 0
+    name, *arguments = words
+    verb = verbs.get(name)
+    try:
+        if verb is None:
+            raise InputError(_unknown(name, verbs, program))
+        verb.run(_read_options(f"{program} {name}", verb, arguments))
+    except InputError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    except SystemExit as leave:  # tyro: 0 after --help, 2 after a usage error
+        return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _read_options(program: str, verb: Verb, arguments: list[str]) -> Any:
+    config = (tyro.conf.FlagCreatePairsOff,)
+    if verb.rest is None:
+        return tyro.cli(verb.options, prog=program, args=arguments, config=config)
+    options, rest = tyro.cli(
+        verb.options, prog=program, args=arguments, config=config, return_unknown_args=True
+    )
+    return dataclasses.replace(options, **{verb.rest: tuple(rest)})
+
+
+def _overview(program: str, about: str, verbs: Mapping[str, Verb]) -> str:
+    width = max(map(len, verbs))
+    lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in verbs.items()]
+    head = [f"usage: {program} VERB [options]", "", about, ""]
+    foot = ["", f"{program} VERB --help tells a verb's options; {program} --version the version."]
+    return "\n".join([*head, *lines, *foot])
+
+
+def _unknown(name: str, verbs: Mapping[str, Verb], program: str) -> str:
+    if close := difflib.get_close_matches(name, verbs, n=1):
+        return f"no verb {name!r}; did you mean {close[0]!r}?"
+    return f"no verb {name!r}; the verbs are {', '.join(verbs)} ({program} --help)"

@@ -1,0 +1,139 @@
+"""From argv to a verb: exit codes, one-line errors, help, version, suggestions."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import tyro
+
+import critic_jax
+from critic_jax import cli
+from critic_jax.errors import InputError
+from critic_jax.verbs import Verb, dispatch
+
+
+@dataclass(frozen=True)
+class Options:
+    """Count something."""
+
+    path: Path
+    """What to count in."""
+    fast: bool = False
+    """Guess."""
+
+
+@dataclass(frozen=True)
+class RestOptions:
+    """Hand words on."""
+
+    config: tyro.conf.Positional[str]
+    overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
+
+
+class Program:
+    """A console script whose verbs note their options, or raise what they are told to."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+        self.seen: list[object] = []
+        self.verbs = {
+            "count": Verb("count something", Options, self.run),
+            "train": Verb("hand words on", RestOptions, self.run, rest="overrides"),
+        }
+
+    def run(self, options: object) -> None:
+        if self.error is not None:
+            raise self.error
+        self.seen.append(options)
+
+    def __call__(self, *words: str) -> int:
+        return dispatch("prog", "About it.", self.verbs, words)
+
+
+def test_a_verb_gets_its_options() -> None:
+    program = Program()
+    assert program("count", "--path", "a/b", "--fast") == 0
+    assert program.seen == [Options(Path("a/b"), fast=True)]
+
+
+def test_words_after_a_config_are_handed_on_in_order() -> None:
+    program = Program()
+    assert program("train", "digits", "--steps", "5", "--rate=1e-3", "--name", "a b") == 0
+    words = ("--steps", "5", "--rate=1e-3", "--name", "a b")
+    assert program.seen == [RestOptions("digits", words)]
+
+
+def test_a_wrong_input_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    program = Program(InputError("in.jsonl line 7:\nnot valid JSON"))
+    assert program("count", "--path", "x") == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "prog: error: in.jsonl line 7: not valid JSON\n")
+
+
+def test_an_interrupt_is_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
+    assert Program(KeyboardInterrupt())("count", "--path", "x") == 130
+    assert capsys.readouterr().err == "prog: interrupted\n"
+
+
+def test_a_fault_of_the_program_passes_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        Program(ZeroDivisionError())("count", "--path", "x")
+
+
+@pytest.mark.parametrize(
+    "words", [("count",), ("count", "--path"), ("count", "--path", "x", "--fsat"), ("train",)]
+)
+def test_a_wrong_option_is_exit_code_2(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    program = Program()
+    assert program(*words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "prog" in err and program.seen == []
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("cuont", "no verb 'cuont'; did you mean 'count'?"), ("xyz", "the verbs are count, train")],
+)
+def test_an_unknown_verb_is_one_line(
+    capsys: pytest.CaptureFixture[str], word: str, hint: str
+) -> None:
+    assert Program()(word, "--help") == 2
+    err = capsys.readouterr().err
+    assert err.startswith("prog: error: ") and hint in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",)])
+def test_no_verb_shows_all_verbs(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    assert Program()(*words) == 0
+    out = capsys.readouterr().out
+    assert "About it." in out
+    assert "  count  count something\n" in out and "  train  hand words on\n" in out
+
+
+def test_the_help_of_a_verb_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert Program()("count", "--help") == 0
+    out = capsys.readouterr().out
+    assert "usage: prog count" in out and "Count something." in out
+    assert "--path PATH" in out and "What to count in." in out and "--no-fast" not in out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"critic-jax {critic_jax.__version__}\n"
+
+
+def test_every_option_of_every_verb_is_described(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, verb in cli.VERBS.items():
+        assert cli.main([name, "--help"]) == 0
+        out = capsys.readouterr().out
+        assert verb.options.__doc__.splitlines()[0] in out
+        for field in dataclasses.fields(verb.options):
+            if field.name == verb.rest:
+                continue
+            shown = f"--{field.name.replace('_', '-')}"
+            assert shown in out or f"{field.name.upper()} " in out, (name, field.name)
