@@ -1,7 +1,7 @@
-"""A tiny critic of handwritten digits, from scratch on a CPU in minutes.
+"""A tiny critic of handwritten digits, from a model that has learned to read them.
 
-    critic-jax demo                                  # makes the data and the start, then runs this
-    critic-jax train digits_critic --output runs/demo   # this alone, on what the demo made
+    critic-jax demo                      # makes the data, runs digits_reading, then this
+    critic-jax train digits_critic       # this alone, on what the demo made
 
 Every value is ours: the paper trains no model of this size.
 """
@@ -9,19 +9,18 @@ Every value is ours: the paper trains no model of this size.
 from critic_jax.training.config import TrainConfig
 
 config = TrainConfig(
-    init="runs/demo/start",
+    init="runs/demo/reading/critic",
     data="runs/demo/records/records.jsonl",
     output="runs/demo",
-    labels="answer",
-    global_batch=64,
-    rows=10,
-    row_tokens=1024,
-    row_tiles=48,
-    epochs=6,
-    learning_rate=3e-3,
-    warmup_ratio=0.05,
+    global_batch=12,
+    rows=2,
+    row_tokens=640,
+    row_tiles=8,
+    epochs=2,
+    learning_rate=2e-3,
+    warmup_ratio=0.04,
     weight_decay=0.05,
     beta2=0.98,
     dtype="float32",
-    save_every=200,
+    save_every=1000,
 )

@@ -133,9 +133,11 @@ class ReportOptions:
 
 
 def report(options: ReportOptions) -> None:
+    from critic_jax.evaluation.agreement import agreement_of_files
     from critic_jax.reporting.results import write_results_page
 
-    write_results_page(results=list(options.results), output=options.output, labels=options.labels)
+    numbers = agreement_of_files(options.results, options.labels)
+    print(write_results_page(options.results, options.output, options.labels, numbers))
 
 
 @dataclass(frozen=True)

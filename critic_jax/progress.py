@@ -14,7 +14,10 @@ from rich.progress import (
 
 
 def progress() -> Progress:
-    """A context manager of bars with count, elapsed time and time left; silent when stderr is no terminal."""
+    """A context manager of bars with count, elapsed time and time left.
+
+    Silent when stderr is no terminal.
+    """
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),

@@ -52,9 +52,10 @@ def param_shardings(state: nnx.State, mesh: Mesh) -> Any:
     nested: dict[str, Any] = {}
     for path, value in flat.items():
         here = nested
-        for name in path[:-1]:
+        *parents, last = map(str, path)
+        for name in parents:
             here = here.setdefault(name, {})
-        here[path[-1]] = value
+        here[last] = value
     return nested
 
 

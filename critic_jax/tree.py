@@ -9,9 +9,9 @@ would have computed on each path alone:
 - ``visible_until[j]``: the first row index that may no longer see token j, the end of the subtree
   below j's node. Query i sees key j if and only if ``j <= i < visible_until[j]``.
 
-Where paths part at depth d > 0, token d-1 leaves the shared node and becomes the first token of every
-child. It is moved, not copied, so that every prediction position has exactly one next token; a copy
-left in the shared node would be seen twice.
+Where paths part at depth d > 0, token d-1 leaves the shared node and becomes the first token of
+every child. It is moved, not copied, so that every prediction position has exactly one next token;
+a copy left in the shared node would be seen twice.
 
 Letters: S tokens of a row, T tiles of a row, P patches of a tile. No jax here.
 """
@@ -64,7 +64,7 @@ class Path:
 
 @dataclass
 class Node:
-    """A shared stretch: tokens [start, stop) of `path` (an index), which every path below holds too."""
+    """A shared stretch: tokens [start, stop) of `path` (an index), which all paths below hold."""
 
     start: int
     stop: int
@@ -75,7 +75,7 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A packed row of S tokens and T tiles; what a model and a loss need, and where each path went."""
+    """A packed row of S tokens and T tiles: what model and loss need, and where each path went."""
 
     tokens: np.ndarray  # int32 [S], 0 in padding
     position: np.ndarray  # int32 [S]
@@ -85,7 +85,7 @@ class Row:
     tap_index: np.ndarray  # int32 [S, 4]
     tap_weight: np.ndarray  # float32 [S, 4], all zero for text
     tiles: np.ndarray  # uint8 [T, tile, tile, 3]
-    path_index: tuple[np.ndarray, ...]  # for each path in the row: the row index of each of its tokens
+    path_index: tuple[np.ndarray, ...]  # for each path, the row index of each of its tokens
     path_ids: tuple[int, ...]  # which of the caller's paths these are
     length: int  # tokens in use
 
@@ -98,8 +98,8 @@ class Row:
 def token_keys(paths: Sequence[Path]) -> list[np.ndarray]:
     """One int64 a token, equal in two paths only where the model would see the same input.
 
-    A text token's key is its id; a visual token's key is negative and names the picture (by content)
-    and the place within it, since all visual tokens share one id.
+    A text token's key is its id; a visual token's key is negative and names the picture (by
+    content) and the place within it, since all visual tokens share one id.
     """
     numbers: dict[str, int] = {}
     keys = []
@@ -129,7 +129,7 @@ def build(keys: Sequence[np.ndarray], members: Sequence[int]) -> list[Node]:
 
 
 def _groups(keys: Sequence[np.ndarray], members: list[int], depth: int) -> list[list[int]]:
-    """Members by their key at `depth`, in order of first appearance; paths that end there come first."""
+    """Members by their key at `depth`, in order of first appearance; paths that end come first."""
     groups: dict[int | None, list[int]] = {}
     for m in members:
         key = int(keys[m][depth]) if len(keys[m]) > depth else None
@@ -145,7 +145,7 @@ def _grow(keys: Sequence[np.ndarray], members: list[int], start: int) -> list[No
     depth = min(common_prefix(keys[first], keys[m]) for m in members)
     if all(len(keys[m]) == depth for m in members):
         return [Node(start, depth, first, members)]
-    # The move: token depth-1 goes to every child, so that each of its next tokens has its own place.
+    # The move: token depth-1 goes to every child, so that each of its next tokens has a place.
     children = [n for g in _groups(keys, members, depth) for n in _grow(keys, g, depth - 1)]
     if depth - 1 == start:
         return children
@@ -173,7 +173,7 @@ def tile_count(paths: Sequence[Path], members: Sequence[int]) -> int:
 
 
 def cut(paths: Sequence[Path], members: Sequence[int], tokens: int, tiles: int) -> list[list[int]]:
-    """Split paths into the fewest runs, in depth-first order, of which each fits a row as one forest.
+    """Split paths into the fewest runs, in depth-first order, that each fit a row as one forest.
 
     Raises InputError if a single path is longer than a row: cutting it would train garbage.
     """
@@ -232,13 +232,14 @@ def pack(
     )
     offsets = _place_tiles(row, paths, [m for g in groups for m in g])
     where: dict[int, np.ndarray] = {}
+    root = np.zeros(0, np.int32)
     cursor = 0
     for group in groups:
         forest = build(keys, group)
         if cursor + size(forest) > tokens:
             raise InputError(f"{cursor + size(forest)} tokens in a row of {tokens}")
         for node in forest:
-            cursor = _place(row, paths, node, cursor, np.zeros(0, np.int32), offsets, patches, where)
+            cursor = _place(row, paths, node, cursor, root, offsets, patches, where)
     order = [m for g in groups for m in g]
     object.__setattr__(row, "path_index", tuple(where[m] for m in order))
     object.__setattr__(row, "path_ids", tuple(order))
@@ -277,7 +278,10 @@ def _place(
     patches: int,
     where: dict[int, np.ndarray],
 ) -> int:
-    """Write a node and its subtree at `cursor`; the index after it. `above`: row indices of its path so far."""
+    """Write a node and its subtree at `cursor`; returns the index after it.
+
+    above: row indices of its path so far.
+    """
     path, begin = paths[node.path], cursor
     cursor += node.stop - node.start
     row.tokens[begin:cursor] = path.tokens[node.start : node.stop]

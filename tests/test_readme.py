@@ -12,6 +12,13 @@ import pytest
 
 import critic_data.cli
 import critic_jax.cli
+from critic_jax.checkpoints import Checkpoint, save_checkpoint
+from critic_jax.demo.digits import make_digits, write_pictures
+from critic_jax.files import write_json_lines
+from critic_jax.imaging import ImageGeometry
+from critic_jax.models.build import init_params
+from critic_jax.models.config import tiny
+from critic_jax.text import train_tokenizer
 from critic_jax.verbs import Verb
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +88,41 @@ def test_python_blocks_import_what_exists(page: Path) -> None:
     for code in fenced(page, "python"):
         for module, name in public_imports(code):
             assert hasattr(importlib.import_module(module), name), f"{module}.{name}"
+
+
+@pytest.fixture(scope="module")
+def after_the_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an untrained critic and a scan where the demo leaves them, and a record."""
+    folder = tmp_path_factory.mktemp("clone")
+    tokenizer = train_tokenizer(["Which digit is this?"], 300)
+    config = tiny(tokenizer.vocab_size)
+    start = Checkpoint(
+        config,
+        ImageGeometry(tile_size=16, patch_size=4, pinpoints=((16, 16),)),
+        init_params(config, 0),
+        tokenizer,
+        {"name": "untrained", "step": 0, "generation": {"max_new_tokens": 32}},
+    )
+    save_checkpoint(folder / "runs/demo/critic", start)
+    write_pictures(make_digits().heldout, folder / "runs/demo/heldout/pictures")
+    turns = [{"from": "human", "value": "Which?"}, {"from": "gpt", "value": "The first."}]
+    write_json_lines(folder / "train.jsonl", [{"id": "r1", "conversations": turns}])
+    return folder
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        code
+        for page in (ROOT / "README.md", ROOT / "docs/judging.md", ROOT / "docs/data.md")
+        for code in fenced(page, "python")
+    ],
+)
+def test_the_blocks_about_judging_and_data_run_after_the_demo(
+    code: str, after_the_demo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(after_the_demo)
+    exec(compile(code, "page", "exec"), {})
 
 
 @pytest.mark.parametrize("code", fenced(ROOT / "docs" / "pieces.md", "python"))

@@ -1,8 +1,9 @@
-"""Token trees against the paths they hold: layout on the host, hidden states, loss and gradients."""
+"""Token trees against the paths they hold: layout, hidden states, loss and gradients."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import hypothesis.strategies as st
 import jax
@@ -11,6 +12,15 @@ import numpy as np
 import pytest
 from flax import nnx
 from hypothesis import given, settings
+from tree_helpers import (
+    PATCHES,
+    TILE,
+    Rows,
+    as_batch,
+    gradients_close,
+    packed_row,
+    separate_rows,
+)
 
 from critic_jax.errors import InputError
 from critic_jax.models.attention import tree_mask
@@ -20,8 +30,6 @@ from critic_jax.training.sft import make_loss
 from critic_jax.tree import Path, build, common_prefix, cut, pack, size, tile_count, token_keys
 
 CONFIG = tiny(vocab_size=97)
-PATCHES = CONFIG.tower.patches
-TILE = (16, 16, 3)
 IMAGE = 96
 
 
@@ -81,32 +89,18 @@ def random_paths(seed: int, depth: int, pictures: int = 2) -> list[Path]:
     return paths
 
 
-def one_row(paths: list[Path], groups: list[list[int]], slack: int = 7) -> dict[str, np.ndarray]:
+def one_row(paths: list[Path], groups: list[list[int]], slack: int = 7) -> Rows:
     keys = token_keys(paths)
     tokens = sum(size(build(keys, g)) for g in groups) + slack
     tiles = tile_count(paths, [m for g in groups for m in g]) + 1
-    row = pack(paths, groups, tokens, tiles, TILE, PATCHES)
-    return {**row.arrays(), "where": row.path_index}
+    return packed_row(paths, groups, tokens, tiles)
 
 
-def packed_rows(paths: list[Path], groups: list[list[int]]) -> dict[str, np.ndarray]:
+def row_of_few_sizes(paths: list[Path], groups: list[list[int]]) -> Rows:
     """Everything in one row of a few fixed sizes, so that little is compiled."""
     keys = token_keys(paths)
     tokens = -(-sum(size(build(keys, g)) for g in groups) // 256) * 256
-    row = pack(paths, groups, tokens, 12, TILE, PATCHES)
-    return {**row.arrays(), "where": row.path_index}
-
-
-def separate_rows(paths: list[Path]) -> list[dict[str, np.ndarray]]:
-    """A row for each path; empty rows fill up to a multiple of 16."""
-    rows = [pack([p], [[0]], 128, 8, TILE, PATCHES).arrays() for p in paths]
-    return rows + [pack([], [], 128, 8, TILE, PATCHES).arrays()] * (-len(rows) % 16)
-
-
-def as_batch(rows: list[dict[str, np.ndarray]]) -> dict[str, jax.Array]:
-    names = [n for n in rows[0] if n != "where"]
-    batch = {n: jnp.asarray(np.stack([r[n] for r in rows])) for n in names}
-    return batch | {"records": jnp.float32(1)}
+    return packed_row(paths, groups, tokens, 12)
 
 
 @settings(max_examples=60, deadline=None)
@@ -167,17 +161,6 @@ def test_equal_ids_of_different_pictures_are_not_shared() -> None:
     assert size(build(keys, [0, 1])) == 8
 
 
-def gradients_close(ours: dict, theirs: dict, tolerance: float) -> None:
-    total = float(jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(theirs))))
-    for (name, a), b in zip(
-        jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True
-    ):
-        # A tensor whose true gradient is zero (the tower's key bias) holds rounding only.
-        floor = 1e-2 * tolerance * total
-        error = float(jnp.linalg.norm(a - b))
-        assert error <= tolerance * float(jnp.linalg.norm(b)) + floor, jax.tree_util.keystr(name)
-
-
 @pytest.fixture(scope="module")
 def params() -> dict:
     return init_params(CONFIG, 1)
@@ -193,7 +176,7 @@ def losses_and_gradients(
 ) -> tuple[float, dict, float, dict]:
     """Loss and gradients of the packed trees, and summed over each path alone."""
     grad = value_and_grad(dtype)
-    loss, packed = grad(params, as_batch([packed_rows(paths, groups)]))
+    loss, packed = grad(params, as_batch([row_of_few_sizes(paths, groups)]))
     expected, separate = grad(params, as_batch(separate_rows(paths)))
     return float(loss), packed, float(expected), separate
 
@@ -225,7 +208,7 @@ def test_hidden_states_equal_those_of_separate_paths(params: dict, dtype: str) -
     groups = [[m] for m in range(2)] + [list(range(2, len(paths)))]
     model = assemble(CONFIG, params, jnp.dtype(dtype))
     run = nnx.jit(lambda m, b: m(b)[0].astype(jnp.float32))
-    row = packed_rows(paths, groups)
+    row = row_of_few_sizes(paths, groups)
     packed = np.asarray(run(model, as_batch([row]))[0])
     alone = np.asarray(run(model, as_batch(separate_rows(paths))))
     for n, (path, where) in enumerate(zip(paths, row["where"], strict=True)):
@@ -257,5 +240,5 @@ def test_cut_parts_fit_and_hold_every_path_once(seed: int, spare: int) -> None:
     assert sorted(m for part in parts for m in part) == list(range(len(paths)))
     assert all(size(build(keys, part)) <= budget for part in parts)
     # Two neighbouring parts never fit together: greedy runs in depth-first order are the fewest.
-    for a, b in zip(parts, parts[1:], strict=False):
+    for a, b in pairwise(parts):
         assert size(build(keys, [*a, b[0]])) > budget

@@ -11,7 +11,7 @@ IMAGE, VIDEO, VOCABULARY = 498, 499, 500
 def make_peer(
     tied: bool, heads: int = 4, head_dim: int = 16
 ) -> LlavaOnevisionForConditionalGeneration:
-    """Real tiles, patches and rope base; weights drawn wide enough that a wrong GELU or epsilon shows."""
+    """Real tiles, patches and rope base; weights so wide that a wrong GELU or epsilon shows."""
     config = LlavaOnevisionConfig(
         text_config={
             "model_type": "qwen2",

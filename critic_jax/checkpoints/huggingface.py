@@ -37,7 +37,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_config(folder: Path) -> tuple[ModelConfig, ImageGeometry]:
-    """The sizes and the picture geometry from `config.json`, of the original family or of transformers'."""
+    """Sizes and picture geometry from `config.json`, of the original family or transformers'."""
     path = folder / "config.json"
     values = read_json(path)
     try:
@@ -46,6 +46,8 @@ def read_config(folder: Path) -> tuple[ModelConfig, ImageGeometry]:
         return _from_original(values, path)
     except KeyError as e:
         raise InputError(f"{path}: field {e} is missing") from None
+    except (AttributeError, TypeError, ValueError) as e:
+        raise InputError(f"{path}: not the config of a LLaVA-OneVision ({e})") from None
 
 
 def _from_transformers(values: dict[str, Any]) -> tuple[ModelConfig, ImageGeometry]:
@@ -108,10 +110,16 @@ def _geometry(tower: TowerConfig, pinpoints: Any, aspect: Any, unpad: Any) -> Im
 
 
 def shards(folder: Path) -> list[Path]:
-    """The safetensors files of a folder. Raises InputError if there are none or the index names an absent one."""
+    """The safetensors files of a folder.
+
+    Raises InputError if there are none, or if the index names one that is not there.
+    """
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        listed = read_json(index).get("weight_map")
+        if not isinstance(listed, dict) or not listed:
+            raise InputError(f"{index}: field 'weight_map' should name the file of each tensor")
+        names = sorted(set(map(str, listed.values())))
         for name in names:
             if not (folder / name).exists():
                 raise InputError(f"{index}: names {name}, which is not in the folder")
@@ -159,7 +167,8 @@ def _check_names(
     if missing:
         raise InputError(f"{folder}: {len(missing)} tensors missing, the first is {missing[0]}")
     # A tied head may be stored all the same; rotary constants are recomputed.
-    ignored = {LAYOUTS[layout]["head"] + "lm_head.weight"} if config.decoder.tied_embeddings else set()
+    tied_head = LAYOUTS[layout]["head"] + "lm_head.weight"
+    ignored = {tied_head} if config.decoder.tied_embeddings else set()
     surplus = sorted(k for k in present - wanted - ignored if not k.endswith("inv_freq"))
     if surplus:
         raise InputError(f"{folder}: {len(surplus)} unknown tensors, the first is {surplus[0]}")
@@ -181,7 +190,8 @@ def _gather(
             parts.append(weight.read(tensor, each))
         except ValueError:
             raise InputError(
-                f"{folder}: tensor {key} has shape {list(tensor.shape)}, the config asks for {list(each)}"
+                f"{folder}: tensor {key} has shape {list(tensor.shape)}, "
+                f"the config asks for {list(each)}"
             ) from None
     return np.stack(parts) if weight.layers else parts[0]
 
@@ -189,7 +199,7 @@ def _gather(
 def nested_shapes(config: ModelConfig) -> dict[tuple[str, ...], tuple[int, ...]]:
     """The shape of every parameter, by path."""
     _, state = abstract(config)
-    return {path: tuple(v.shape) for path, v in nnx.to_flat_state(state)}
+    return {tuple(map(str, path)): tuple(v.shape) for path, v in nnx.to_flat_state(state)}
 
 
 def set_in(tree: Params, path: tuple[str, ...], value: Any) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from critic_jax.checkpoints.huggingface import nested_shapes, read_config, shards
-from critic_jax.checkpoints.store import MANIFEST, read_manifest
+from critic_jax.checkpoints.store import MANIFEST, read_manifest, standing
 from critic_jax.errors import InputError
 
 
@@ -16,12 +16,13 @@ def describe(path: Path) -> dict[str, Any]:
 
     Raises InputError if it is neither ours nor a Hugging Face folder.
     """
-    if (path / MANIFEST).exists():
-        config, geometry, meta = read_manifest(path)
+    folder = standing(path)
+    if (folder / MANIFEST).exists():
+        config, geometry, meta = read_manifest(folder)
         layout = "critic_jax"
-    elif (path / "config.json").exists():
-        config, geometry = read_config(path)
-        meta = {"shards": len(shards(path))}
+    elif (folder / "config.json").exists():
+        config, geometry = read_config(folder)
+        meta = {"shards": len(shards(folder))}
         layout = "huggingface"
     else:
         raise InputError(f"{path}: neither a checkpoint of ours nor a Hugging Face folder")

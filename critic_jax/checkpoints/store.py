@@ -1,8 +1,8 @@
-"""Our checkpoint: a folder with `critic.json`, Orbax parameters and the tokenizer's files.
+"""Our checkpoint, a folder:
 
-    critic.json   format, sizes, picture geometry, step, provenance
-    params/       Orbax, one array a parameter (layers stacked)
-    tokenizer/    what the tokenizer was loaded from, or tokenizer.json
+- `critic.json`: format, sizes, picture geometry, step, provenance;
+- `params/`: Orbax, one array a parameter (layers stacked);
+- `tokenizer/`: what the tokenizer was loaded from, or tokenizer.json.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ FORMAT = 1
 
 @dataclass
 class Checkpoint:
-    """A model's parameters with everything needed to use them. `meta` holds step, name, provenance, generation."""
+    """A model's parameters with everything needed to use them.
+
+    `meta` holds name, step, provenance and settings of generation.
+    """
 
     config: ModelConfig
     geometry: ImageGeometry
@@ -43,7 +46,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; it appears at `path` whole or not at all, replacing one of ours that stood there.
+    """Write a checkpoint, in place of one of ours if it is there; it appears whole or not at all.
 
     Raises InputError if `path` is something other than a checkpoint of ours.
     """
@@ -62,14 +65,23 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "meta": checkpoint.meta,
     }
     write_json(building / MANIFEST, manifest)
+    aside = _aside(path)
     if path.exists():
-        old = path.with_name(f".{path.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(path, old)
-        os.replace(building, path)
-        shutil.rmtree(old)
-    else:
-        os.replace(building, path)
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(path, aside)
+    os.replace(building, path)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def standing(path: str | os.PathLike[str]) -> Path:
+    """Where the checkpoint of `path` stands: aside, if a kill cut a save between its two moves."""
+    folder = Path(path).absolute()
+    aside = _aside(folder)
+    return aside if not folder.exists() and aside.exists() else folder
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
 
 
 def read_manifest(path: Path) -> tuple[ModelConfig, ImageGeometry, dict[str, Any]]:
@@ -89,7 +101,7 @@ def load_checkpoint(path: str | os.PathLike[str], mesh: Mesh | None = None) -> C
 
     Raises InputError if `path` is neither, or is damaged.
     """
-    folder = Path(path).absolute()
+    folder = standing(path)
     mesh = mesh or make_mesh()
     if (folder / MANIFEST).exists():
         config, geometry, meta = read_manifest(folder)
@@ -117,8 +129,12 @@ def _restore(path: Path, config: ModelConfig, mesh: Mesh) -> Params:
     )
     try:
         return ocp.load(path, target)
-    except (ValueError, FileNotFoundError, KeyError, ocp.errors.InvalidLayoutError) as e:
-        raise InputError(f"{path}: not readable as this model's parameters ({e})") from None
+    except (MemoryError, RuntimeError):  # the machine's fault, or the device's
+        raise
+    except Exception as e:  # of damaged files Orbax raises all sorts of things, Exception included
+        lines = str(e).splitlines() or [type(e).__name__]
+        said = f"{path}: not readable as this model's parameters ({lines[0][:300]})"
+        raise InputError(said) from None
 
 
 def _generation(folder: Path) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """One table of weights: Hugging Face key, parameter path, and how the two shapes relate.
 
-Four layouts of keys are in use (the original LLaVA code's; transformers' old one; its new one with and
-without a `vision_model` level). They differ only in the prefix of each part, so a weight is a part and a
-suffix, and a layout is a prefix a part.
+Several layouts of keys are in use: the original LLaVA code's, and transformers' old and new one,
+each with and without a `vision_model` level. They differ only in the prefix of each part, so a
+weight is a part and a suffix, and a layout is a prefix a part.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ ParamPath = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Weight:
-    """One parameter. `layers` > 0: that many tensors, `{i}` in the suffix, stacked on the first axis.
+    """One parameter. `layers` > 0: so many tensors, `{i}` in the suffix, stacked on the first axis.
 
     `transpose`: torch stores [out, in...], the model holds [in..., out...].
     """
@@ -36,12 +37,27 @@ class Weight:
         return [key.format(i=i) for i in range(self.layers)] if self.layers else [key]
 
     def read(self, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """One stored tensor as (one layer of) the parameter. Raises ValueError if the sizes differ."""
+        """A stored tensor as (a layer of) the parameter. Raises ValueError if the sizes differ."""
         if self.transpose:
-            tensor = tensor.reshape(tensor.shape[0], -1).T
+            tensor = tensor.reshape(len(tensor), -1).T
+            # Its input is the product of the shape's first axes; the sizes alone would let a tensor
+            # pass that is stored the other way round.
+            fits = len(tensor) in [math.prod(shape[:n]) for n in range(1, len(shape))]
+        else:
+            fits = tensor.ndim == 1 or tensor.shape == shape
+        if not fits:
+            raise ValueError(f"{tensor.shape} is not {shape}")
         return tensor.reshape(shape)
 
 
+_HF_OLD = {
+    "decoder": "language_model.model.",
+    "head": "language_model.",
+    "tower": "vision_tower.",
+    "projector.1": "multi_modal_projector.linear_1.",
+    "projector.2": "multi_modal_projector.linear_2.",
+    "newline": "",
+}
 _HF_NEW = {
     "decoder": "model.language_model.",
     "head": "",
@@ -59,16 +75,10 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "projector.2": "model.mm_projector.2.",
         "newline": "model.",
     },
-    "hf-old": {
-        "decoder": "language_model.model.",
-        "head": "language_model.",
-        "tower": "vision_tower.vision_model.",
-        "projector.1": "multi_modal_projector.linear_1.",
-        "projector.2": "multi_modal_projector.linear_2.",
-        "newline": "",
-    },
-    "hf-new": _HF_NEW,
-    "hf-new-vision-model": {**_HF_NEW, "tower": "model.vision_tower.vision_model."},
+    "hf-old": {**_HF_OLD, "tower": "vision_tower.vision_model."},
+    "hf-old-bare-tower": _HF_OLD,  # what transformers 5 saves
+    "hf-new": {**_HF_NEW, "tower": "model.vision_tower.vision_model."},
+    "hf-new-bare-tower": _HF_NEW,  # what transformers 5 holds in memory
 }
 
 

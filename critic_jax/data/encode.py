@@ -1,19 +1,34 @@
-"""From a record to a path of the token tree: pictures to tiles and taps, conversation to tokens and weights."""
+"""From a record to a path of the token tree.
+
+Pictures become tiles and taps, the conversation becomes tokens and weights.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from critic_jax.data.records import Record
 from critic_jax.errors import InputError
 from critic_jax.imaging import ImageGeometry, Visual, open_picture, picture, picture_in_set
-from critic_jax.text import IMAGE, SYSTEM_TURN, ChatTokenizer, Encoded, Part, Turn, encode_chat, record_turns
+from critic_jax.text import (
+    IMAGE,
+    SYSTEM_TURN,
+    ChatTokenizer,
+    Encoded,
+    Part,
+    Turn,
+    encode_chat,
+    record_turns,
+)
 from critic_jax.tree import Path
 
+PictureSource = str | os.PathLike[str] | bytes | Image.Image
 LabelRule = Literal["answer", "upstream-sft", "upstream-dpo"]
 
 
@@ -28,10 +43,13 @@ def as_path(encoded: Encoded, visuals: Sequence[Visual], tokenizer: ChatTokenize
 
 
 def prepare_pictures(
-    sources: Sequence[object], geometry: ImageGeometry, name: str
+    sources: Sequence[PictureSource], geometry: ImageGeometry, name: str
 ) -> tuple[Visual, ...]:
-    """Open and tile pictures: one is cut into tiles at its resolution, several take one tile each."""
-    images = [open_picture(s, name=f"{name}" if isinstance(s, bytes) else None) for s in sources]
+    """Open and tile pictures: one is cut into tiles at its resolution, several take one each.
+
+    name: what messages call a picture that has no path.
+    """
+    images = [open_picture(s, name=name if isinstance(s, bytes) else None) for s in sources]
     if len(images) == 1:
         return (picture(images[0], geometry),)
     return tuple(picture_in_set(i, geometry) for i in images)
@@ -40,7 +58,7 @@ def prepare_pictures(
 def prompt_path(
     text: str, visuals: Sequence[Visual], tokenizer: ChatTokenizer, system: Turn | None = None
 ) -> Path:
-    """One question about some pictures, up to where the answer begins. `text` is taken literally."""
+    """One question about some pictures, up to where the answer begins; `text` stays text."""
     parts: list[Part] = []
     for _ in visuals:
         parts += [IMAGE, "\n"]
@@ -63,22 +81,29 @@ class Encoder:
     def record(self, record: Record, visuals: Sequence[Visual]) -> Path:
         """A training record as a path, each supervised token weighing 1 / (their number).
 
-        The weights of a record then sum to 1: the mean over its tokens, as upstream's batch of one takes
-        it. Raises InputError naming the record if a picture or a turn is wrong.
+        The weights of a record's targets then sum to 1: the mean over its tokens, as upstream's
+        batch of one takes it. Raises InputError that names the record if a turn is wrong, or if
+        nothing in it is supervised.
         """
-        where = f"record {record.id!r} (line {record.line})"
         try:
             turns = record_turns(record.conversations, len(visuals))
             lengths = [len(v.tap_index) for v in visuals]
             encoded = encode_chat(self.tokenizer, turns, lengths, self.labels)
+            path = as_path(encoded, visuals, self.tokenizer)
+            count = int(np.count_nonzero(path.weights[1:]))
+            if not count:
+                raise InputError("no token is supervised; the last turn must be gpt's")
         except InputError as e:
-            raise InputError(f"{where}: {e}") from None
-        path = as_path(encoded, visuals, self.tokenizer)
-        count = int(np.count_nonzero(path.weights[1:]))
-        if not count:
-            raise InputError(f"{where}: no token is supervised; the last turn must be gpt's")
+            raise _of_record(record, e) from None
         return path.scaled(1.0 / count)
 
     def visuals(self, record: Record) -> tuple[Visual, ...]:
-        """The record's pictures, tiled."""
-        return prepare_pictures(record.images, self.geometry, f"picture of record {record.id!r}")
+        """The record's pictures, tiled. Raises InputError that names the record."""
+        try:
+            return prepare_pictures(record.images, self.geometry, "field 'image'")
+        except InputError as e:
+            raise _of_record(record, e) from None
+
+
+def _of_record(record: Record, error: InputError) -> InputError:
+    return InputError(f"{record.place}, record {record.id!r}: {error}")

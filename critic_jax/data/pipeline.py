@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
+from typing import Any
 
 import grain
 import numpy as np
@@ -12,14 +13,21 @@ import numpy as np
 from critic_jax.data.encode import Encoder
 from critic_jax.data.plan import Budget, Group, Plan, Step
 from critic_jax.data.records import Record
+from critic_jax.errors import InputError
 from critic_jax.imaging import Visual
 from critic_jax.tree import Path, build, cut, pack, size, tile_count, token_keys
 
 Batch = dict[str, np.ndarray]
 
+KEPT_PICTURES = 16
+"""Pictures kept in memory: the records of one stand together. 37 real tiles take 16 MB."""
+
 
 def picture_groups(records: Sequence[Record]) -> list[list[int]]:
-    """Record numbers by picture, in order of first appearance; records without a picture stay alone."""
+    """Record numbers by picture, in order of first appearance.
+
+    Records without a picture stay alone.
+    """
 
     def key(number: int) -> str:
         images = records[number].images
@@ -35,18 +43,24 @@ def picture_groups(records: Sequence[Record]) -> list[list[int]]:
 class Rows:
     """Steps of packed rows, at random access: `rows[step]` is a batch [R, ...] of a training step.
 
-    Encodes every record once at the start for its size (pictures are opened, their tiles not kept), then
-    again when its step is built.
+    Encodes every record once at the start for its size, then again when its step is built; the
+    tiles of the pictures used last are kept. Raises InputError for a record that is wrong or larger
+    than a row.
     """
 
     def __init__(
         self, records: Sequence[Record], encoder: Encoder, budget: Budget, epochs: int, seed: int
     ) -> None:
         self.records, self.encoder, self.budget = records, encoder, budget
-        self._visuals = lru_cache(maxsize=4096)(self._open)
+        self._visuals = lru_cache(maxsize=KEPT_PICTURES)(self._open)
+        self._first: dict[tuple[Any, ...], int] = {}
+        for number, record in enumerate(records):
+            self._first.setdefault(record.images, number)
         groups: list[Group] = []
         for members in picture_groups(records):
             paths = [self._path(m) for m in members]
+            for member, path in zip(members, paths, strict=True):
+                self._check_size(records[member], path)
             for part in cut(paths, range(len(paths)), budget.tokens, budget.tiles):
                 tokens = size(build(token_keys(paths), part))
                 groups.append(
@@ -55,17 +69,32 @@ class Rows:
         self.plan = Plan(groups, budget, seed)
         self.length = self.plan.steps(epochs)
 
-    def _open(self, record: int) -> tuple[Visual, ...]:
-        return self.encoder.visuals(self.records[record])
+    def _open(self, images: tuple[Any, ...], first: int) -> tuple[Visual, ...]:
+        return self.encoder.visuals(self.records[first])
 
     def _path(self, record: int) -> Path:
-        return self.encoder.record(self.records[record], self._visuals(record))
+        images = self.records[record].images
+        # The first record of a picture stands for the others, so that they share one cache entry.
+        return self.encoder.record(self.records[record], self._visuals(images, self._first[images]))
+
+    def _check_size(self, record: Record, path: Path) -> None:
+        tiles, budget = tile_count([path], [0]), self.budget
+        if len(path) > budget.tokens or tiles > budget.tiles:
+            raise InputError(
+                f"{record.place}, record {record.id!r}: {len(path)} tokens and {tiles} tiles; "
+                f"a row holds {budget.tokens} and {budget.tiles}: raise row_tokens or row_tiles"
+            )
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, step: int) -> Batch:
-        """The batch of a step: the arrays of `tree.Row` stacked over rows, and `records`, their number."""
+        """The batch of a step: the arrays of `tree.Row` stacked over R rows.
+
+        And `records`, how many there are in it. Raises IndexError behind the last step.
+        """
+        if not 0 <= step < self.length:
+            raise IndexError(f"step {step} of {self.length}")
         return self.batch(self.plan.step(step))
 
     def batch(self, step: Step) -> Batch:

@@ -1,7 +1,8 @@
 """The packing plan: which picture's records go into which row of which step.
 
-A pure function of (sizes, seed, epoch, budgets), so any step can be built at random and a run resumes
-from one number. A step holds `global_batch` records, not whatever fits: the recipe counts records.
+A pure function of (sizes, seed, epoch, budgets), so any step can be built at random and a run
+resumes from one number. A step holds `global_batch` records, not whatever fits: the recipe counts
+records.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Plan:
         return steps
 
     def _fill(self, waiting: list[int]) -> tuple[Step, list[int]]:
-        """Take groups in order until the step has its records; best fit into rows, largest first."""
+        """Take groups in order until the step has its records; best fit, largest first."""
         records, taken = 0, 0
         for g in waiting:
             count = len(self.groups[g].members)
@@ -80,9 +81,7 @@ class Plan:
         for g in chosen:
             group = self.groups[g]
             fits = [
-                r
-                for r in range(len(rows))
-                if group.tokens <= tokens[r] and group.tiles <= tiles[r]
+                r for r in range(len(rows)) if group.tokens <= tokens[r] and group.tiles <= tiles[r]
             ]
             if not fits:
                 left.append(g)

@@ -9,14 +9,13 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["digit", "parity", "larger"]
+Kind = Literal["digit", "parity"]
 Style = Literal["terse", "wordy", "confident", "hedging"]
 Grade = Literal["right", "close", "wrong"]
 
-KINDS: tuple[Kind, ...] = ("digit", "parity", "larger")
+KINDS: tuple[Kind, ...] = ("digit", "parity")
 STYLES: tuple[Style, ...] = ("terse", "wordy", "confident", "hedging")
 SKILLS = (0.95, 0.75, 0.5, 0.2)
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 # Digits that a hasty reader takes for each other. The relation is a perfect matching, so a wrong
 # answer drawn with it is as likely to be "b for a" as "a for b": the two claims of a pair do not
@@ -24,9 +23,6 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 LOOKALIKE = {0: 6, 6: 0, 1: 7, 7: 1, 2: 8, 8: 2, 3: 5, 5: 3, 4: 9, 9: 4}
 LOOKALIKE_SHARE = 1 / 3
 
-# Threshold N -> the digits that "larger than N?" is asked of: as many above N as not (see
-# `thresholds`).
-_NEAR = {2: range(0, 6), 3: range(0, 8), 5: range(2, 10), 6: range(4, 10)}
 
 QUESTIONS: dict[Kind, tuple[str, ...]] = {
     "digit": (
@@ -40,40 +36,34 @@ QUESTIONS: dict[Kind, tuple[str, ...]] = {
         "Is this number odd or even?",
         "Odd or even: which is the number in the scan?",
     ),
-    "larger": (
-        "Is the digit larger than {n}?",
-        "Is this number larger than {n}?",
-        "Does the scan show a digit larger than {n}?",
-    ),
 }
 
-# Slots: {d} 7, {word} seven, {Word} Seven, {a}/{A} the article of the digit; {v}/{V} odd;
-# {y}/{Y} yes, {n} the threshold, {is} "is" or "is not".
+# Slots: {d} 7, {a}/{A} the article of the digit, {v}/{V} odd or even.
 WORDINGS: dict[tuple[Kind, Style], tuple[str, ...]] = {
-    ("digit", "terse"): ("{d}", "{d}.", "{Word}.", "{A} {d}.", "It is {word}.", "Digit {d}"),
+    ("digit", "terse"): ("{d}", "{d}.", "{d}!", "{A} {d}.", "It is {d}.", "Digit {d}"),
     ("digit", "wordy"): (
         "The scan shows the digit {d}.",
-        "The handwritten number in this picture is {a} {word}.",
+        "The handwritten number in this picture is {a} {d}.",
         "Looking at the strokes, I see {a} {d}.",
-        "The picture contains a single digit, which is {word}.",
-        "Someone has written the number {word} by hand.",
+        "The picture contains a single digit, which is {d}.",
+        "Someone has written the number {d} by hand.",
         "Here we see {a} {d}, drawn with a pen.",
     ),
     ("digit", "confident"): (
         "This is clearly {a} {d}.",
-        "It is certainly {word}.",
+        "It is certainly {d}.",
         "Without doubt the digit is {d}.",
-        "I am sure that it is {a} {word}.",
-        "{Word}, no question.",
+        "I am sure that it is {a} {d}.",
+        "{d}, no question.",
         "Definitely {a} {d}.",
     ),
     ("digit", "hedging"): (
         "It might be {a} {d}.",
-        "Perhaps {word}, but I am not sure.",
-        "I think it could be {a} {word}.",
+        "Perhaps {d}, but I am not sure.",
+        "I think it could be {a} {d}.",
         "Maybe {d}.",
         "It looks a bit like {a} {d}, though it is hard to tell.",
-        "Possibly the digit {word}.",
+        "Possibly the digit {d}.",
     ),
     ("parity", "terse"): ("{V}.", "{v}", "It is {v}."),
     ("parity", "wordy"): (
@@ -91,65 +81,42 @@ WORDINGS: dict[tuple[Kind, Style], tuple[str, ...]] = {
         "It might be an {v} number.",
         "I think it is {v}, but I am not sure.",
     ),
-    ("larger", "terse"): ("{Y}.", "{y}", "{Y}, it {is}."),
-    ("larger", "wordy"): (
-        "{Y}, the digit in the picture {is} larger than {n}.",
-        "The number in the scan {is} larger than {n}.",
-        "Looking at the strokes, the answer is {y}.",
-    ),
-    ("larger", "confident"): (
-        "Certainly, the answer is {y}.",
-        "{Y}, clearly.",
-        "I am sure that it {is} larger than {n}.",
-    ),
-    ("larger", "hedging"): (
-        "Perhaps {y}.",
-        "I think it {is} larger than {n}, but I am not sure.",
-        "{Y}, maybe, it is hard to tell.",
-    ),
 }
 
 # Training never sees these sentences, only (most of) their words in other places.
 HELD_OUT_WORDINGS: dict[tuple[Kind, Style], tuple[str, ...]] = {
-    ("digit", "terse"): ("The digit {word}.", "Number {d}."),
+    ("digit", "terse"): ("The digit {d}.", "Number {d}."),
     ("digit", "wordy"): (
-        "In this scan we see the number {word}, written by hand.",
+        "In this scan we see the number {d}, written by hand.",
         "I see that the picture shows {a} {d}.",
     ),
     ("digit", "confident"): (
         "I am sure the digit is {d}.",
-        "Clearly the number {word}, without doubt.",
+        "Clearly the number {d}, without doubt.",
     ),
     ("digit", "hedging"): (
         "I am not sure, perhaps it is {a} {d}.",
-        "Maybe the scan shows {a} {word}, it is hard to tell.",
+        "Maybe the scan shows {a} {d}, it is hard to tell.",
     ),
     ("parity", "terse"): ("An {v} digit.",),
     ("parity", "wordy"): ("The scan shows an {v} number.",),
     ("parity", "confident"): ("Without doubt it is {v}.",),
     ("parity", "hedging"): ("Maybe an {v} digit, but it is hard to tell.",),
-    ("larger", "terse"): ("The answer is {y}.",),
-    ("larger", "wordy"): ("In this picture the digit {is} larger than {n}.",),
-    ("larger", "confident"): ("Without doubt, {y}.",),
-    ("larger", "hedging"): ("I am not sure, but maybe {y}.",),
 }
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question about one picture. threshold is the N of "larger than N", else 0."""
+    """A question about one picture."""
 
     kind: Kind
     text: str
-    threshold: int = 0
 
     def truth(self, digit: int) -> str:
         """The right claim about a picture of `digit`."""
         if self.kind == "digit":
             return str(digit)
-        if self.kind == "parity":
-            return "odd" if digit % 2 else "even"
-        return "yes" if digit > self.threshold else "no"
+        return "odd" if digit % 2 else "even"
 
     def grade(self, digit: int, claim: str) -> Grade:
         """How good a claim is: close is a digit that is easily taken for the one shown."""
@@ -161,12 +128,9 @@ class Question:
 
     def fact(self, digit: int) -> str:
         """What the picture shows, as far as this question needs it."""
-        shown = f"The picture shows the digit {digit}"
+        shown = f"The picture shows a {digit}"
         if self.kind == "parity":
-            return f"{shown}, which is {self.truth(digit)}."
-        if self.kind == "larger":
-            link = "is" if digit > self.threshold else "is not"
-            return f"{shown}, which {link} larger than {self.threshold}."
+            return f"{shown}, {self.truth(digit)}."
         return f"{shown}."
 
 
@@ -208,32 +172,15 @@ class ResponseModel:
 RESPONSE_MODELS = tuple(ResponseModel(skill, style) for skill in SKILLS for style in STYLES)
 
 
-def thresholds(digit: int) -> tuple[int, ...]:
-    """Eight values of N, each as good as the next, to ask "larger than N?" of a digit.
-
-    N = 2, 3, 5, 6 are asked of the digits nearest to them, as many above as below (2: 0..5,
-    3: 0..7, and mirrored); N = 4, asked of all digits, fills up. Over all digits "yes" is then
-    exactly as frequent as "no" for every N, so the question does not give its answer away.
-    """
-    near = [n for n, digits in _NEAR.items() if digit in digits]
-    return tuple(near + [4] * (8 - len(near)))
-
-
-def ask(kind: Kind, digit: int, draw: random.Random, threshold: int | None = None) -> Question:
-    """A question of one kind about a picture of `digit`, in a random wording."""
-    text = draw.choice(QUESTIONS[kind])
-    if kind != "larger":
-        return Question(kind, text)
-    n = draw.choice(thresholds(digit)) if threshold is None else threshold
-    return Question(kind, text.format(n=n), n)
+def ask(kind: Kind, draw: random.Random) -> Question:
+    """A question of one kind, in a random wording."""
+    return Question(kind, draw.choice(QUESTIONS[kind]))
 
 
 def wrong_claim(question: Question, digit: int, draw: random.Random) -> str:
     """A wrong claim; for a digit the lookalike in a third of the cases, else any other one."""
     if question.kind == "parity":
         return "even" if digit % 2 else "odd"
-    if question.kind == "larger":
-        return "no" if digit > question.threshold else "yes"
     if draw.random() < LOOKALIKE_SHARE:
         return str(LOOKALIKE[digit])
     return str(draw.choice([d for d in range(10) if d not in (digit, LOOKALIKE[digit])]))
@@ -253,18 +200,5 @@ def fill(wording: str, question: Question, claim: str) -> str:
     if question.kind == "digit":
         digit = int(claim)
         article = "an" if digit == 8 else "a"
-        return wording.format(
-            d=digit,
-            word=WORDS[digit],
-            Word=WORDS[digit].capitalize(),
-            a=article,
-            A=article.capitalize(),
-        )
-    if question.kind == "parity":
-        return wording.format(v=claim, V=claim.capitalize())
-    return wording.format(
-        y=claim,
-        Y=claim.capitalize(),
-        n=question.threshold,
-        **{"is": "is" if claim == "yes" else "is not"},
-    )
+        return wording.format(d=digit, a=article, A=article.capitalize())
+    return wording.format(v=claim, V=claim.capitalize())

@@ -8,7 +8,6 @@ from typing import Any
 from critic_jax.reporting import (
     Card,
     Page,
-    Ruling,
     card,
     deck,
     element,
@@ -18,6 +17,7 @@ from critic_jax.reporting import (
     section,
     table,
 )
+from critic_jax.reporting.results import ruling
 
 # Keys of the summary that open the page: (key, name, what it says).
 _HEADLINES = (
@@ -28,23 +28,6 @@ _HEADLINES = (
     ("blank_accuracy", "Picture blanked", "pairwise accuracy; chance is 0.5"),
     ("seconds", "Seconds", "from scans to this page"),
 )
-_ORDERS = {"ab": "A shown first", "ba": "B shown first"}
-
-
-def side(verdict: str | None) -> str | None:
-    """The side, "A", "B" or "tie", of a verdict with or without strength, or None."""
-    if verdict is None:
-        return None
-    if verdict in ("tie", "A=B"):
-        return "tie"
-    return verdict[0]
-
-
-def is_right(label: Mapping[str, Any], result: Mapping[str, Any]) -> bool:
-    """Whether a judgment agrees with its label: the same side, or exactly the same score."""
-    if "score" in label:
-        return bool(result.get("score") == label["score"])
-    return side(result.get("verdict")) == label["verdict"]
 
 
 def judged_card(
@@ -64,16 +47,7 @@ def judged_card(
         if pair
         else (("Answer", line["response"]),)
     )
-    rulings = tuple(
-        Ruling(
-            verdict=_verdict(result),
-            reason=result.get("reason", ""),
-            raw=result.get("raw", ""),
-            right=is_right(label, result),
-            label=_ORDERS.get(result.get("order", ""), ""),
-        )
-        for result in results
-    )
+    rulings = tuple(ruling(result, label) for result in results)
     return Card(
         picture=Path(folder) / line["image"],
         question=line["question"],
@@ -82,23 +56,13 @@ def judged_card(
         truth=str(label["verdict"] if pair else label["score"]),
         best="AB".index(label["verdict"]) if pair else None,
         tags=(
-            "right" if all(ruling.right for ruling in rulings) else "wrong",
+            "right" if all(one.right for one in rulings) else "wrong",
             "pairwise" if pair else "pointwise",
             label["kind"],
             line["template"],
         ),
         name=line["id"],
     )
-
-
-def _verdict(result: Mapping[str, Any]) -> str:
-    if result["state"] == "unparsed":
-        return f"No verdict ({result.get('why', '')})"
-    if "score" in result:
-        return f"Score {result['score']:g}"
-    winner = side(result["verdict"])
-    text = "A tie" if winner == "tie" else f"{winner} is better"
-    return text if result["verdict"] == winner else f"{text} [{result['verdict']}]"
 
 
 def write_report(
@@ -150,4 +114,4 @@ def write_report(
 
 def _kinds(cards: Sequence[Card]) -> list[str]:
     present = {tag for one in cards for tag in one.tags}
-    return [kind for kind in ("digit", "parity", "larger") if kind in present]
+    return [kind for kind in ("digit", "parity") if kind in present]

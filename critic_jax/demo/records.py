@@ -6,6 +6,7 @@ in their claim never tie and exactly one of them is right; without the picture n
 which one.
 """
 
+import hashlib
 import os
 import random
 from collections.abc import Sequence
@@ -22,17 +23,16 @@ from critic_jax.demo.answers import (
     Kind,
     Question,
     ask,
-    thresholds,
     word_answer,
 )
 from critic_jax.demo.digits import Digits, Scan, png, write_pictures
-from critic_jax.judging.templates import get_template
 from critic_jax.files import write_json_lines
+from critic_jax.judging.templates import get_template
 
-KIND_SHARES: dict[Kind, int] = {"digit": 24, "parity": 8, "larger": 8}
+KIND_SHARES: dict[Kind, int] = {"digit": 4, "parity": 1}
 PAIRWISE_SHARE = 0.6
 TIE_SHARE = 0.08
-PAIRWISE_TEMPLATES = {"critic-pairwise": 2, "wildvision": 1, "mt-bench": 1}
+PAIRWISE_TEMPLATES = {"critic-pairwise": 2, "mt-bench": 1}
 POINTWISE_TEMPLATES = {"critic-pointwise": 2, "mmhal": 1}
 
 PICTURES_FOLDER = "pictures"
@@ -41,9 +41,8 @@ _POINTS: dict[Grade, int] = {"right": 100, "close": 50, "wrong": 20}
 _UNSURE = 20
 _MMHAL = {100: 6, 80: 5, 50: 3, 30: 2, 20: 1, 0: 0}
 _LABELS = {
-    "critic-pairwise": ("The first response", "the second"),
-    "wildvision": ("Assistant A", "assistant B"),
-    "mt-bench": ("Assistant A", "assistant B"),
+    "critic-pairwise": ("The first response", "The second response"),
+    "mt-bench": ("Assistant A", "Assistant B"),
 }
 
 
@@ -61,8 +60,8 @@ def score_target(template: str, question: Question, digit: int, answer: Answer) 
     grade = question.grade(digit, answer.claim)
     score = points(question, digit, answer)
     reason = (
-        f"{question.fact(digit)} The response says {answer.claim}, which is {grade}, "
-        f"and it is {'sure' if answer.sure else 'not sure'}."
+        f"{question.fact(digit)} The response says {answer.claim}: {grade}, "
+        f"{'sure' if answer.sure else 'unsure'}."
     )
     if template == "mmhal":
         return f"{reason}\nRating: {_MMHAL[score]}"
@@ -73,25 +72,24 @@ def pair_target(
     template: str, question: Question, digit: int, first: Answer, second: Answer
 ) -> str:
     """What a critic should write about two answers in a pairwise template."""
-    grade_1, grade_2 = (question.grade(digit, a.claim) for a in (first, second))
+    truth = question.truth(digit)
+    right = (first.claim == truth, second.claim == truth)
+    said = ["right" if each else "wrong" for each in right]
     label_1, label_2 = _LABELS[template]
     reason = (
-        f"{question.fact(digit)} {label_1} says {first.claim}, which is {grade_1}; "
-        f"{label_2} says {second.claim}, which is {grade_2}."
+        f"{question.fact(digit)} {label_1} says {first.claim}: {said[0]}. "
+        f"{label_2} says {second.claim}: {said[1]}."
     )
-    return f"{reason}\n{_verdict(template, grade_1, grade_2)}"
+    return f"{reason}\n{_verdict(template, *right)}"
 
 
-def _verdict(template: str, first: Grade, second: Grade) -> str:
-    better = 0 if first == second else 1 if first == "right" else 2
+def _verdict(template: str, first: bool, second: bool) -> str:
+    better = 0 if first == second else 1 if first else 2
     if template == "critic-pairwise":
         if not better:
             return "The two responses are equally good."
         return f"The better response: [{('first', 'second')[better - 1]}]"
-    if template == "mt-bench":
-        return f"[[{'CAB'[better]}]]"
-    gap = ">" if "close" in (first, second) else ">>"
-    return "[[" + ("A=B", f"A{gap}B", f"B{gap}A")[better] + "]]"
+    return f"[[{'CAB'[better]}]]"
 
 
 def training_records(digits: Digits, seed: int, per_picture: int) -> list[dict[str, Any]]:
@@ -105,8 +103,12 @@ def training_records(digits: Digits, seed: int, per_picture: int) -> list[dict[s
     records: list[dict[str, Any]] = []
     for scan in digits.train:
         image = png(scan)
+        # One template of each kind a picture: its judgments then share the template's words as well
+        # as the picture, and a token tree holds both once.
+        pairwise, pointwise = _choose(PAIRWISE_TEMPLATES, draw), _choose(POINTWISE_TEMPLATES, draw)
         for turn in range(per_picture):
-            template, prompt, target = _judgment(scan.digit, draw)
+            template = pairwise if draw.random() < PAIRWISE_SHARE else pointwise
+            prompt, target = _judgment(template, scan.digit, draw)
             records.append(
                 {
                     "id": f"digits-{scan.number:04d}-{seed}-{turn}",
@@ -121,21 +123,19 @@ def training_records(digits: Digits, seed: int, per_picture: int) -> list[dict[s
     return records
 
 
-def _judgment(digit: int, draw: random.Random) -> tuple[str, str, str]:
-    """Template name, prompt and target of one random judgment of a picture of `digit`."""
+def _judgment(template: str, digit: int, draw: random.Random) -> tuple[str, str]:
+    """Prompt and target of one random judgment of a picture of `digit`."""
     kind = draw.choices(KINDS, weights=[KIND_SHARES[k] for k in KINDS])[0]
-    question = ask(kind, digit, draw)
-    if draw.random() >= PAIRWISE_SHARE:
-        template = _choose(POINTWISE_TEMPLATES, draw)
+    question = ask(kind, draw)
+    if template in POINTWISE_TEMPLATES:
         answer = draw.choice(RESPONSE_MODELS).answer(question, digit, draw)
         prompt = get_template(template).render(question=question.text, response=answer.text)
-        return template, prompt, score_target(template, question, digit, answer)
-    template = _choose(PAIRWISE_TEMPLATES, draw)
+        return prompt, score_target(template, question, digit, answer)
     first, second = _pair(question, digit, draw, tie=draw.random() < TIE_SHARE)
     prompt = get_template(template).render(
         question=question.text, response_a=first.text, response_b=second.text
     )
-    return template, prompt, pair_target(template, question, digit, first, second)
+    return prompt, pair_target(template, question, digit, first, second)
 
 
 def _choose(weights: dict[str, int], draw: random.Random) -> str:
@@ -244,11 +244,9 @@ def _heldout_pairs(scans: Sequence[Scan], draw: random.Random) -> _Labelled:
 def _balanced_questions(digit: int, draw: random.Random) -> list[tuple[Question, str]]:
     """The 40 questions put to pictures of a digit, each with the wrong claim of its pair."""
     near = LOOKALIKE[digit]
-    wrongs = [near] * 8 + [d for d in range(10) if d not in (digit, near) for _ in range(2)]
-    asked = [(ask("digit", digit, draw), str(wrong)) for wrong in wrongs]
-    asked += [(ask("parity", digit, draw), "even" if digit % 2 else "odd") for _ in range(8)]
-    for n in thresholds(digit):
-        asked.append((ask("larger", digit, draw, n), "no" if digit > n else "yes"))
+    wrongs = [near] * 8 + [d for d in range(10) if d not in (digit, near) for _ in range(3)]
+    asked = [(ask("digit", draw), str(wrong)) for wrong in wrongs]
+    asked += [(ask("parity", draw), "even" if digit % 2 else "odd") for _ in range(8)]
     draw.shuffle(asked)
     return asked
 
@@ -266,7 +264,7 @@ def _heldout_scores(scans: Sequence[Scan], draw: random.Random) -> _Labelled:
     lines: _Labelled = []
     for scan in draw.sample(list(scans), len(scans)):
         kind = draw.choices(KINDS, weights=[KIND_SHARES[k] for k in KINDS])[0]
-        question = ask(kind, scan.digit, draw)
+        question = ask(kind, draw)
         answer = draw.choice(RESPONSE_MODELS).answer(question, scan.digit, draw, heldout=True)
         line = {
             "image": f"{PICTURES_FOLDER}/{scan.name}",
@@ -295,16 +293,40 @@ def write_heldout(digits: Digits, seed: int, folder: str | os.PathLike[str]) -> 
     return inputs_path, labels_path
 
 
-def write_records(
-    digits: Digits, records: Sequence[dict[str, Any]], folder: str | os.PathLike[str]
-) -> Path:
-    """Write training records as `records.jsonl` beside the pictures they name, for a human eye.
+def reading_records(digits: Digits, seed: int) -> list[dict[str, Any]]:
+    """Short lessons in reading, one a training scan: which digit it shows, answered by a numeral.
+
+    A critic usually starts from a model that can see. This one starts from nothing, so it learns
+    to see first.
+    """
+    draw = random.Random(f"digits reading {seed}")
+    return [
+        {
+            "id": f"reading-{scan.number:04d}-{seed}",
+            "source": "digits/reading",
+            "conversations": [
+                {"from": "human", "value": "<image>\n" + ask("digit", draw).text},
+                {"from": "gpt", "value": str(scan.digit)},
+            ],
+            "image": png(scan),
+        }
+        for scan in digits.train
+    ]
+
+
+def write_records(records: Sequence[dict[str, Any]], folder: str | os.PathLike[str]) -> Path:
+    """Write records as `records.jsonl` and their pictures, named by content, beside it.
 
     The image bytes become a path relative to the file. Returns the path of the file.
     """
     target = Path(folder)
-    write_pictures(digits.train, target / PICTURES_FOLDER)
-    names = {png(scan): f"{PICTURES_FOLDER}/{scan.name}" for scan in digits.train}
+    (target / PICTURES_FOLDER).mkdir(parents=True, exist_ok=True)
+    names: dict[bytes, str] = {}
+    for image in (record["image"] for record in records):
+        if image not in names:
+            digest = hashlib.blake2b(image, digest_size=8).hexdigest()
+            names[image] = f"{PICTURES_FOLDER}/{digest}.png"
+            (target / names[image]).write_bytes(image)
     path = target / "records.jsonl"
     write_json_lines(path, [record | {"image": names[record["image"]]} for record in records])
     return path

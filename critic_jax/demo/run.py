@@ -17,7 +17,12 @@ from critic_jax.checkpoints import Checkpoint, save_checkpoint
 from critic_jax.data import read_json_lines
 from critic_jax.demo.digits import make_digits
 from critic_jax.demo.page import judged_card, write_report
-from critic_jax.demo.records import training_records, write_heldout, write_records
+from critic_jax.demo.records import (
+    reading_records,
+    training_records,
+    write_heldout,
+    write_records,
+)
 from critic_jax.evaluation.agreement import agreement
 from critic_jax.files import write_json, write_json_lines
 from critic_jax.imaging import ImageGeometry
@@ -25,16 +30,14 @@ from critic_jax.judging.batch import judge_file
 from critic_jax.models.build import init_params
 from critic_jax.models.config import DecoderConfig, ModelConfig, TowerConfig
 from critic_jax.text import train_tokenizer
-from critic_jax.training.config import load_config
+from critic_jax.training.config import TrainConfig, load_config
 from critic_jax.training.loop import train
 
-PER_PICTURE = 3
+PER_PICTURE = 6
 """Judgments of each training picture; the real set has 2.5."""
 
-TOWER = TowerConfig(64, 128, 4, 2, tile_size=16, patch_size=4)
-GEOMETRY = ImageGeometry(
-    tile_size=16, patch_size=4, pinpoints=((16, 16), (16, 32), (32, 16), (32, 32))
-)
+TOWER = TowerConfig(128, 256, 4, 2, tile_size=16, patch_size=8)
+GEOMETRY = ImageGeometry(tile_size=16, patch_size=8, pinpoints=((16, 16),))
 
 
 def run_demo(out: Path, seed: int = 0) -> dict[str, Any]:
@@ -44,15 +47,17 @@ def run_demo(out: Path, seed: int = 0) -> dict[str, Any]:
     """
     console = Console()
     began = time.perf_counter()
-    console.print(f"[1/4] making critic records of handwritten digits in {out}")
+    console.print(f"[1/5] making critic records of handwritten digits in {out}")
     heldout, labels = prepare(out, seed)
-    console.print("[2/4] training a tiny critic from scratch")
-    critic = train(load_config("digits_critic", _settings(out, seed)))
-    console.print("[3/4] judging scans that training never saw, pairs in both orders")
+    console.print("[2/5] learning to read digits, from scratch")
+    start = train(_config("digits_reading", out / "start", out / "reading", seed))
+    console.print("[3/5] learning to judge answers")
+    critic = train(_config("digits_critic", start, out, seed))
+    console.print("[4/5] judging scans that training never saw, pairs in both orders")
     results_path = out / "heldout" / "results.jsonl"
     judge_file(str(critic), heldout, results_path, order="both")
     results = [r for _, r in read_json_lines(results_path)]
-    console.print("[4/4] judging again with the picture blanked, and with pictures exchanged")
+    console.print("[5/5] judging again with the picture blanked, and with pictures exchanged")
     controls = _controls(heldout, out / "controls", seed)
     summary: dict[str, Any] = dict(agreement(results, labels))
     for name, path in controls.items():
@@ -67,26 +72,25 @@ def run_demo(out: Path, seed: int = 0) -> dict[str, Any]:
     return summary
 
 
-def _settings(out: Path, seed: int) -> list[str]:
-    fields = {
-        "init": out / "start",
-        "data": out / "records" / "records.jsonl",
-        "output": out,
-        "seed": seed,
-    }
-    return [word for name, value in fields.items() for word in (f"--{name}", str(value))]
+def _config(name: str, start: Path, output: Path, seed: int) -> TrainConfig:
+    """One of the demo's experiments, with its folders where the demo has them."""
+    data = output / "records" / "records.jsonl"
+    fields = {"init": start, "data": data, "output": output, "seed": seed}
+    return load_config(name, [word for n, v in fields.items() for word in (f"--{n}", str(v))])
 
 
 def prepare(out: Path, seed: int) -> tuple[Path, list[dict[str, Any]]]:
     """Records, held-out lines and a random start; returns the held-out input and its labels."""
     digits = make_digits(seed)
+    lessons = reading_records(digits, seed)
     records = training_records(digits, seed, PER_PICTURE)
-    write_records(digits, records, out / "records")
+    write_records(lessons, out / "reading" / "records")
+    write_records(records, out / "records")
     heldout, labels = write_heldout(digits, seed, out / "heldout")
     tokenizer = train_tokenizer(
-        (turn["value"] for record in records for turn in record["conversations"]), 1024
+        (turn["value"] for record in lessons + records for turn in record["conversations"]), 1024
     )
-    decoder = DecoderConfig(tokenizer.vocab_size, 128, 384, 4, 4, 2, 32, tied_embeddings=True)
+    decoder = DecoderConfig(tokenizer.vocab_size, 128, 256, 4, 4, 2, 32, tied_embeddings=True)
     config = ModelConfig(decoder, TOWER)
     meta = {"name": "start", "step": 0, "generation": {"max_new_tokens": 96}}
     start = Checkpoint(config, GEOMETRY, init_params(config, seed), tokenizer, meta)

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from scipy.stats import pearsonr
 
+from critic_jax.judging.judgment import winner
+from critic_jax.judging.results import read_labels, read_results
+
 Line = Mapping[str, Any]
-
-
-def winner(verdict: str | None) -> str | None:
-    """A verdict without its strength: "A", "B", "tie", or None for an unparsed one."""
-    if verdict is None or verdict in ("A", "B", "tie"):
-        return verdict
-    return "tie" if verdict == "A=B" else verdict[0]
 
 
 def agreement(results: Sequence[Line], labels: Sequence[Line]) -> dict[str, float | None]:
     """Numbers on results and labels matched by `id`.
 
-    pairwise_accuracy: share of comparisons whose winner is the label's, in every order that was asked; an
-    unparsed one is wrong. order_consistency: share of pairs asked in both orders with the same winner in
-    both. pointwise_pearson: Pearson's r of parsed scores. unparsed_rate: of all results. None where
-    nothing of the kind was asked.
+    pairwise_accuracy: share of comparisons whose winner is the label's, each order that was asked
+    counted on its own; an unparsed one is wrong. order_consistency: share of pairs asked in both
+    orders with the same winner in both. pointwise_pearson: Pearson's r of parsed scores.
+    unparsed_rate: of all results with a label. None where nothing of the kind was asked.
     """
     truth = {label["id"]: label for label in labels}
     known = [r for r in results if r["id"] in truth]
@@ -42,8 +39,24 @@ def agreement(results: Sequence[Line], labels: Sequence[Line]) -> dict[str, floa
     }
 
 
+def agreement_of_files(
+    results: Sequence[Path], labels: Path | None
+) -> dict[Path, dict[str, float | None]]:
+    """`agreement` of each file of results with a file of labels; empty without labels.
+
+    Raises InputError for a file that is missing or holds something else.
+    """
+    if labels is None:
+        return {}
+    truth = read_labels(labels)
+    return {path: agreement(read_results(path), truth) for path in results}
+
+
 def order_consistency(results: Sequence[Line]) -> float | None:
-    """Share of pairs asked in both orders whose two verdicts name the same winner (unparsed: they don't)."""
+    """Share of pairs asked in both orders whose two verdicts name the same winner.
+
+    Where one of the two is unparsed, they don't.
+    """
     orders: dict[str, dict[str, str | None]] = {}
     for r in results:
         if "order" in r:

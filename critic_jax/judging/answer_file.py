@@ -43,8 +43,8 @@ def generate_file(
 ) -> dict[str, Any]:
     """Answer each line (`id`, `prompt`, optional `image`) into `output`, or onto stdout.
 
-    A result line holds `id`, `prompt`, `responses` [n] and `model`. A wrong line raises InputError, or
-    with `skip_bad` goes to rejected.jsonl beside the output (beside the input if there is none).
+    A result line holds `id`, `prompt`, `responses` [n] and `model`. A wrong line raises InputError,
+    or with `skip_bad` goes to rejected.jsonl beside the output (beside the input if there is none).
     """
     if n < 1:
         raise InputError(f"n is {n}; it must be at least 1")
@@ -60,7 +60,7 @@ def generate_file(
     ready: list[tuple[Prompt, tuple[Visual, ...]]] = []
     for prompt in prompts:
         try:
-            ready.append((prompt, critic.visuals(list(prompt.images) or None, prompt.where)))
+            ready.append((prompt, critic.visuals(list(prompt.images) or None, "field 'image'")))
         except InputError as e:
             reject(rejected, prompt.line, prompt.id, f"{prompt.where}: {e}", skip_bad)
     with progress() as bar:
@@ -106,7 +106,9 @@ def _read(path: Path, skip_bad: bool) -> tuple[list[Prompt], list[dict[str, Any]
         try:
             prompts.append(_prompt(found, where, number, path.parent))
         except InputError as e:
-            reject(rejected, number, str(found.get("id")), f"{where}: {e}", skip_bad)
+            name = found.get("id")
+            name = None if name is None else str(name)
+            reject(rejected, number, name, f"{where}: {e}", skip_bad)
     return prompts, rejected
 
 

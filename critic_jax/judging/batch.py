@@ -11,7 +11,7 @@ from typing import Any, Literal, TextIO
 
 from critic_jax.data import BadRecord, read_json_lines
 from critic_jax.errors import InputError
-from critic_jax.files import write_json, write_json_lines, write_atomically
+from critic_jax.files import write_atomically, write_json, write_json_lines
 from critic_jax.judging.critic import Ask, Critic
 from critic_jax.judging.judgment import Order
 from critic_jax.judging.lines import JudgeLine, read_judge_lines
@@ -30,9 +30,11 @@ def judge_file(
 ) -> dict[str, Any]:
     """Judge every line of `input` into `output`; returns the summary, also written beside it.
 
-    While it works, results stand in `output` + ".partial"; a later call goes on from there. With order
-    "both", each pair is asked twice and its two results carry `order`: "ab" | "ba". A wrong line raises
-    InputError, or with `skip_bad` goes to rejected.jsonl beside the output.
+    A result is the judgment's fields and what was judged (`image`, seen from the output's folder,
+    `question` and the answers). While it works, results stand in `output` + ".partial"; a later
+    call goes on from there, and one with a `limit` keeps what was judged beyond it. With order
+    "both", each pair is asked twice and its two results carry `order`: "ab" | "ba". A wrong line
+    raises InputError, or with `skip_bad` goes to rejected.jsonl beside the output.
     """
     lines, rejected = _sort_out(input, skip_bad, limit)
     partial = output.with_name(output.name + ".partial")
@@ -51,13 +53,13 @@ def judge_file(
             task = bar.add_task("judging", total=len(wanted), completed=len(wanted) - len(waiting))
             critic.engine.watch = lambda count: bar.advance(task, count)
             for chunk in _chunks(waiting, critic.engine.batch * 4):
-                _judge_chunk(critic, chunk, order, skip_bad, file, rejected)
-    results = _in_order(partial if partial.exists() else output, wanted)
+                _judge_chunk(critic, chunk, order, skip_bad, file, output.parent, rejected)
+    results = _in_order(partial, wanted, order, keep_others=limit is not None)
     write_json_lines(output, results)
     partial.unlink(missing_ok=True)
     bad = output.with_name("rejected.jsonl")
     if rejected:
-        write_json_lines(bad, rejected)
+        write_json_lines(bad, sorted(rejected, key=lambda r: r["line"]))
     elif skip_bad:
         bad.unlink(missing_ok=True)
     summary = summarise(results, name) | {"rejected": len(rejected)}
@@ -90,6 +92,7 @@ def _judge_chunk(
     order: str,
     skip_bad: bool,
     file: TextIO,
+    folder: Path,
     rejected: list[dict[str, Any]],
 ) -> None:
     asks: list[Ask] = []
@@ -97,7 +100,7 @@ def _judge_chunk(
     broken = {r["line"] for r in rejected}
     for line, o in chunk:
         try:
-            visuals = critic.visuals(list(line.images) or None, f"{line.where}, image")
+            visuals = critic.visuals(list(line.images) or None, "field 'image'")
         except InputError as e:
             reason = f"{line.where}: {e}"
             if not skip_bad:
@@ -112,6 +115,7 @@ def _judge_chunk(
         fields = {"id": line.id, **result.to_dict()}
         if order == "both" and line.pairwise:
             fields["order"] = o
+        fields |= line.shown(folder)
         file.write(json.dumps(fields, ensure_ascii=False) + "\n")
     file.flush()
     os.fsync(file.fileno())
@@ -123,32 +127,45 @@ def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _resume(output: Path, partial: Path, model: str) -> set[Key]:
-    """What has been judged already. A line that a kill cut short is dropped from the partial file."""
-    if output.exists() and not partial.exists():
-        write_atomically(partial, output.read_text(encoding="utf-8"))
-    if not partial.exists():
+    """What has been judged already, which then stands in the partial file.
+
+    A line that a kill cut short leaves it. Raises InputError for results that are not the model's.
+    """
+    source = partial if partial.exists() else output
+    if not source.exists():
         return set()
-    text = partial.read_text(encoding="utf-8")
-    if text and not text.endswith("\n"):
-        write_atomically(partial, text[: text.rfind("\n") + 1])
+    if source == partial:
+        written = partial.read_bytes()
+        if not written.endswith(b"\n"):
+            write_atomically(partial, written[: written.rfind(b"\n") + 1].decode())
     done: set[Key] = set()
-    for number, fields in read_json_lines(partial):
+    for number, fields in read_json_lines(source):
         other = fields.get("model")
-        if other != model:
+        if other != model or not isinstance(fields.get("id"), str):
+            said = "no judgment" if other is None else f"a judgment of model {other!r}"
             raise InputError(
-                f"{output}: line {number} is a judgment of model {other!r}, not of {model!r}; "
-                "name another output, or remove this one"
+                f"{source} line {number}: is {said}, not of {model!r}; "
+                "name another output, or remove this file"
             )
         done.add((fields["id"], fields.get("order", "ab")))
+    if source != partial:
+        write_atomically(partial, output.read_text(encoding="utf-8"))
     return done
 
 
-def _in_order(path: Path, wanted: list[tuple[JudgeLine, Order]]) -> list[dict[str, Any]]:
-    """The results as the input has its lines."""
-    if not path.exists():
+def _in_order(
+    partial: Path, wanted: list[tuple[JudgeLine, Order]], order: str, keep_others: bool
+) -> list[dict[str, Any]]:
+    """The results as the input has its lines; the others behind them, if they are kept."""
+    if not partial.exists():
         return []
-    found = {(f["id"], f.get("order", "ab")): f for _, f in read_json_lines(path)}
-    return [found[line.id, o] for line, o in wanted if (line.id, o) in found]
+    found = {(f["id"], f.get("order", "ab")): f for _, f in read_json_lines(partial)}
+    results = []
+    for line, o in wanted:
+        if fields := found.pop((line.id, o), None):
+            # A result of an earlier call that did not ask both ways lacks its order.
+            results.append(fields | {"order": o} if order == "both" and line.pairwise else fields)
+    return [*results, *found.values()] if keep_others else results
 
 
 def summarise(results: list[dict[str, Any]], model: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from PIL import Image
 
 from critic_jax.checkpoints import Checkpoint, load_checkpoint
 from critic_jax.data.encode import prepare_pictures, prompt_path
-from critic_jax.errors import InputError
 from critic_jax.imaging import Visual
 from critic_jax.judging.judgment import Judgment, Order, judgment
 from critic_jax.judging.templates import Template, get_template
@@ -70,12 +68,15 @@ class Critic:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], batch: int = 32) -> Critic:
-        """Load a checkpoint of ours or a Hugging Face folder. Raises InputError if it is neither."""
+        """Load a checkpoint of ours or a Hugging Face folder; raises InputError for neither."""
         name = Path(path).absolute().name
         return cls(load_checkpoint(path), name, batch)
 
     def sampling(self, **settings: Any) -> Sampling:
-        """Greedy settings, with what the checkpoint prescribes (repetition penalty, answer length), then `settings`."""
+        """Greedy, with what the checkpoint prescribes, then `settings`.
+
+        A checkpoint may prescribe the repetition penalty and the length of an answer.
+        """
         prescribed = {
             k: self.generation[k]
             for k in ("repetition_penalty", "max_new_tokens")
@@ -143,7 +144,10 @@ class Critic:
         criteria: str | None = None,
         order: Order = "ab",
     ) -> Judgment:
-        """Which of two answers is better. Order "ba" shows b first; the verdict still names a "A" and b "B"."""
+        """Which of two answers is better.
+
+        Order "ba" shows b first; the verdict still calls a "A" and b "B".
+        """
         texts = {"question": question, "response_a": response_a, "response_b": response_b}
         return self.judge([self._ask(image, template, texts, reference, criteria, order)])[0]
 

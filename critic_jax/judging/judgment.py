@@ -47,8 +47,15 @@ class Judgment:
 
 
 def swapped(verdict: str) -> str:
-    """The same verdict when answers A and B change names: "A>>B" becomes "B>>A"; "A=B" and "tie" stay."""
+    """The verdict when A and B change names: "A>>B" becomes "B>>A"; "A=B" and "tie" stay."""
     return verdict if verdict in ("tie", "A=B") else verdict.translate(_SWAPPED)
+
+
+def winner(verdict: str | None) -> str | None:
+    """A verdict without its strength: "A", "B" or "tie"; None for that of an unparsed judgment."""
+    if verdict is None or verdict in ("A", "B", "tie"):
+        return verdict
+    return "tie" if verdict == "A=B" else verdict[0]
 
 
 def judgment(verdict: Verdict, template: str, model: str, order: Order) -> Judgment:

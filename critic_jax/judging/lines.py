@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,24 @@ class JudgeLine:
         """Whether two answers are compared."""
         return self.template.kind == "pairwise"
 
+    def shown(self, folder: Path) -> dict[str, Any]:
+        """What a page about this line's judgment shows: `image`, `question` and the answers.
+
+        Paths of pictures are written as seen from `folder`, that of the results, so that they are
+        found from there as the input's are from the input. Pictures given as bytes are left out.
+        """
+        fields: dict[str, Any] = {}
+        paths = [_seen_from(folder, i) for i in self.images if isinstance(i, Path)]
+        if paths and len(paths) == len(self.images):
+            fields["image"] = paths[0] if len(paths) == 1 else paths
+        named = ("question", "response", "response_a", "response_b")
+        return fields | {n: self.texts[n] for n in named if self.texts[n] is not None}
+
+
+def _seen_from(folder: Path, image: Path) -> str:
+    """The path of a picture from a folder; either may stand behind a symbolic link."""
+    return os.path.relpath(image.parent.resolve() / image.name, folder.resolve())
+
 
 def read_judge_lines(path: Path) -> Iterator[JudgeLine | BadRecord]:
     """Each line of a file, checked; a BadRecord for each wrong one.
@@ -52,7 +71,8 @@ def read_judge_lines(path: Path) -> Iterator[JudgeLine | BadRecord]:
                 raise InputError(f"id {line.id!r} is taken by line {seen[line.id]}")
             seen[line.id] = number
         except InputError as e:
-            yield BadRecord(number, str(found.get("id")), f"{where}: {e}")
+            name = found.get("id")
+            yield BadRecord(number, None if name is None else str(name), f"{where}: {e}")
         else:
             yield line
 

@@ -62,7 +62,7 @@ _SLASH = r"[ \t]*(?:/|out[ \t]of)[ \t]*"
 # A statement begins a line, after a bullet at most, or follows the end of a sentence; then it may
 # open with a word such as "Overall,".
 _BEGIN = r"""
-    (?: ^ | (?<=[a-z0-9)\]"'][.!?]) (?<!\be\.g\.) (?<!\bi\.e\.) (?=\s)
+    (?: ^ | (?<=[\w)\]"'][.!?]) (?<!\be\.g\.) (?<!\bi\.e\.) (?=\s)
           | (?<=[.!?]["')\]]) (?=\s) | (?<=[\u3002\uff01\uff1f]) )
     \s* (?: [-\u2022][ \t]+ )?
     (?: (?: overall | therefore | thus | so | hence | finally

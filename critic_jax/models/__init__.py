@@ -1,4 +1,7 @@
-"""The model in Flax NNX: SigLIP tower, projector, Qwen2 decoder. Knows no files, tokens or training."""
+"""The model in Flax NNX: SigLIP tower, projector, Qwen2 decoder.
+
+Knows no files, tokens or training.
+"""
 
 from critic_jax.models.attention import tree_attention
 from critic_jax.models.config import PRESETS, DecoderConfig, ModelConfig, TowerConfig

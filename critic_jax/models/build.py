@@ -9,10 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from critic_jax.models.config import ModelConfig
-from critic_jax.models.llava import Llava
+from critic_jax.models.llava import FLOAT32, Llava
 
 Params = dict[str, Any]
-FLOAT32 = jnp.dtype(jnp.float32)
 
 
 def abstract(config: ModelConfig, dtype: jnp.dtype = FLOAT32) -> tuple[Any, nnx.State]:

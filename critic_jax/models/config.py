@@ -1,4 +1,7 @@
-"""Sizes of the model, with presets. Letters: D model, N heads, K kv heads, H head dim, F ffn, V vocab."""
+"""Sizes of the model, with presets.
+
+Letters: D model, N heads, K kv heads, H head dim, F ffn, V vocab.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TowerConfig:
-    """SigLIP vision tower. `num_layers` are the layers kept: features are the last one's output, before the post-norm."""
+    """SigLIP vision tower, of which `num_layers` are kept.
+
+    Features are the last kept layer's output, before the post-norm.
+    """
 
     hidden_size: int = 1152
     ffn_size: int = 4304
@@ -36,7 +42,7 @@ class TowerConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Qwen2 decoder. `vocab_size` counts the stored embedding rows, of which a tokenizer may use fewer."""
+    """Qwen2 decoder. `vocab_size` counts the stored rows; a tokenizer may use fewer."""
 
     vocab_size: int
     hidden_size: int

@@ -1,7 +1,8 @@
-"""Linear layers and norms whose parameters carry logical axis names, and the scan over stacked layers.
+"""Linear layers and norms with named parameter axes, and the scan over stacked layers.
 
-Logical axes: "layers", "embed" (D of either part), "heads" (N), "kv_heads" (K), "head_dim" (H), "ffn" (F),
-"vocab" (V), "patch" and "position" (tower inputs). `critic_jax.sharding` maps them to the mesh.
+Logical axes: "layers", "embed" (D of either part), "heads" (N), "kv_heads" (K), "head_dim" (H),
+"ffn" (F), "vocab" (V), "patch" and "position" (tower inputs). `critic_jax.sharding` maps them to
+the mesh.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ def param(value: jax.Array, axes: Axes) -> nnx.Param:
 
 
 class Linear(nnx.Module):
-    """y = x @ kernel + bias over the last `len(inputs)` dimensions of x; computes in x's dtype."""
+    """y = x @ kernel + bias over the last `len(inputs)` dimensions of x; computes in x's dtype.
+
+    The kernel starts normal with deviation `std` (default: one over the root of the inputs).
+    """
 
     def __init__(
         self,
@@ -33,8 +37,9 @@ class Linear(nnx.Module):
         axes: Axes,
         bias: bool,
         rngs: nnx.Rngs,
+        std: float | None = None,
     ) -> None:
-        scale = 1.0 / math.sqrt(math.prod(inputs))
+        scale = 1.0 / math.sqrt(math.prod(inputs)) if std is None else std
         shape = (*inputs, *outputs)
         self.kernel = param(scale * jax.random.normal(rngs.params(), shape), axes)
         self.bias = param(jnp.zeros(outputs), axes[len(inputs) :]) if bias else None

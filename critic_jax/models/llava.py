@@ -1,6 +1,7 @@
 """LLaVA-OneVision: tower, projector, newline vector and decoder (arXiv 2408.03326).
 
-Letters: B rows, S tokens, T tiles a row, P patches a tile, D decoder width, L layers, K kv heads, H head dim.
+Letters: B rows, S tokens, T tiles a row, P patches a tile, D decoder width, L layers, K kv heads,
+H head dim.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from flax import nnx
 
 from critic_jax.models.config import ModelConfig
 from critic_jax.models.layers import Linear, param
-from critic_jax.models.qwen2 import Decoder
+from critic_jax.models.qwen2 import EMBEDDING_STD, Decoder
 from critic_jax.models.siglip import Tower
+
+FLOAT32 = jnp.dtype(jnp.float32)
 
 
 class Projector(nnx.Module):
@@ -22,7 +25,7 @@ class Projector(nnx.Module):
 
     def __init__(self, tower_width: int, width: int, rngs: nnx.Rngs) -> None:
         self.fc1 = Linear((tower_width,), (width,), (None, "embed"), True, rngs)
-        self.fc2 = Linear((width,), (width,), (None, "embed"), True, rngs)
+        self.fc2 = Linear((width,), (width,), (None, "embed"), True, rngs, EMBEDDING_STD)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
@@ -31,9 +34,7 @@ class Projector(nnx.Module):
 class Llava(nnx.Module):
     """The model. Parameters are created in float32; it computes in `dtype`."""
 
-    def __init__(
-        self, config: ModelConfig, rngs: nnx.Rngs, dtype: jnp.dtype = jnp.dtype(jnp.float32)
-    ) -> None:
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, dtype: jnp.dtype = FLOAT32) -> None:
         d = config.decoder.hidden_size
         self.config = config
         self.dtype = jnp.dtype(dtype)
@@ -43,7 +44,10 @@ class Llava(nnx.Module):
         self.decoder = Decoder(config.decoder, rngs)
 
     def feature_table(self, tiles: jax.Array) -> jax.Array:
-        """uint8 tiles [B, T, tile, tile, 3] -> [B, 1 + T*P, D]: the newline vector, then every patch of every tile."""
+        """uint8 tiles [B, T, tile, tile, 3] -> [B, 1 + T*P, D].
+
+        Row 0 is the newline vector, then every patch of every tile.
+        """
         b, t = tiles.shape[:2]
         with jax.named_scope("tower"):
             features = self.tower(tiles.reshape(-1, *tiles.shape[2:]), self.dtype)
@@ -53,7 +57,10 @@ class Llava(nnx.Module):
         return jnp.concatenate([newline, features], axis=1)
 
     def embed(self, batch: Mapping[str, jax.Array]) -> jax.Array:
-        """Input vectors [B, S, D] of packed rows: word embeddings, and weighted sums of feature rows at visual tokens."""
+        """Input vectors [B, S, D] of packed rows.
+
+        Word embeddings, and at visual tokens weighted sums of rows of the feature table.
+        """
         text = self.decoder.embedding[...][batch["tokens"]].astype(self.dtype)
         if batch["tiles"].shape[1] == 0:
             return text

@@ -11,7 +11,8 @@ def token_logprobs(
 ) -> jax.Array:
     """log p(targets) in float32: hidden [..., D], head [V, D], targets int [...] -> [...].
 
-    Works on `chunk` tokens at a time, forward and backward: [chunk, V] float32 logits are the largest array.
+    Works on `chunk` tokens at a time, forward and backward: [chunk, V] float32 logits are the
+    largest array.
     """
     flat, wanted = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
     head = head.astype(hidden.dtype)

@@ -1,7 +1,11 @@
-"""The Qwen2 decoder (arXiv 2407.10671): grouped-query attention with biased q, k, v; SwiGLU; rotary positions."""
+"""The Qwen2 decoder (arXiv 2407.10671).
+
+Grouped-query attention with biased q, k, v; SwiGLU; rotary positions.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -13,8 +17,11 @@ from critic_jax.models.attention import attend, tree_attention
 from critic_jax.models.config import DecoderConfig
 from critic_jax.models.layers import Linear, RMSNorm, param, scan, stack
 
-# The one frequency of head dim 128, theta 1e6, where torch's float32 power is an ulp off the rounded
-# exact value. At position 8,829 an ulp here is 1e-3 in the cosine, so torch's constant is kept.
+EMBEDDING_STD = 0.02
+
+# The one frequency of head dim 128, theta 1e6, where torch's float32 power is an ulp off the
+# rounded exact value. At position 8,829 an ulp here is 1e-3 in the cosine, so torch's constant is
+# kept.
 _TORCH_FREQUENCY = {(128, 1e6, 37): float.fromhex("0x1.6453f60000000p-12")}
 
 
@@ -53,11 +60,14 @@ class DecoderLayer(nnx.Module):
         self.q = Linear((d,), (n, h), ("embed", "heads", "head_dim"), True, rngs)
         self.k = Linear((d,), (k, h), ("embed", "kv_heads", "head_dim"), True, rngs)
         self.v = Linear((d,), (k, h), ("embed", "kv_heads", "head_dim"), True, rngs)
-        self.o = Linear((n, h), (d,), ("heads", "head_dim", "embed"), False, rngs)
+        # What a layer writes starts as small as the embeddings it is added to; written at full size,
+        # the first layer would drown which token stands where, and copying is learned late.
+        write = EMBEDDING_STD / math.sqrt(2 * config.num_layers)
+        self.o = Linear((n, h), (d,), ("heads", "head_dim", "embed"), False, rngs, write)
         self.norm2 = RMSNorm(d, config.norm_eps)
         self.gate = Linear((d,), (f,), ("embed", "ffn"), False, rngs)
         self.up = Linear((d,), (f,), ("embed", "ffn"), False, rngs)
-        self.down = Linear((f,), (d,), ("ffn", "embed"), False, rngs)
+        self.down = Linear((f,), (d,), ("ffn", "embed"), False, rngs, write)
 
     def project(
         self, x: jax.Array, cos: jax.Array, sin: jax.Array
@@ -79,9 +89,7 @@ class Decoder(nnx.Module):
     def __init__(self, config: DecoderConfig, rngs: nnx.Rngs) -> None:
         v, d = config.vocab_size, config.hidden_size
         self.config = config
-        self.embedding = param(
-            0.02 * jax.random.normal(rngs.params(), (v, d)), ("vocab", "embed")
-        )
+        self.embedding = param(EMBEDDING_STD * jax.random.normal(rngs.params(), (v, d)), ("vocab", "embed"))
         self.layers = stack(lambda r: DecoderLayer(config, r), config.num_layers, rngs)
         self.norm = RMSNorm(d, config.norm_eps)
         self.untied_head = (
@@ -102,7 +110,7 @@ class Decoder(nnx.Module):
     def __call__(
         self, x: jax.Array, position: jax.Array, visible_until: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        """Embedded rows x [B, S, D] -> normed hidden states [B, S, D], and keys and values [L, B, S, K, H].
+        """Embedded rows x [B, S, D] -> normed hidden states [B, S, D], and k, v [L, B, S, K, H].
 
         Unused keys and values cost nothing: the compiler drops them.
         """
@@ -124,9 +132,9 @@ def decode_layer(
     cache: tuple[jax.Array, jax.Array],
     index: jax.Array,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """One decoding step of one layer: x [B, 1, D]; cache k, v [B, C, K, H]; index [B], where the token goes.
+    """One decoding step of one layer: x [B, 1, D]; cache k, v [B, C, K, H].
 
-    Each row sees its cache up to and with `index`.
+    index [B]: the cache place of each row's token. Each row sees its cache up to and with `index`.
     """
     q, k, v = layer.project(x, cos, sin)
     rows = jnp.arange(x.shape[0])

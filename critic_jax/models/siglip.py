@@ -1,7 +1,7 @@
 """The SigLIP vision tower (Zhai et al. 2023, arXiv 2303.15343), cut as LLaVA-OneVision cuts it.
 
-Features are the output of the last kept layer, before the post-norm. The post-norm's weights stay in
-the model so that a checkpoint comes back whole; they touch nothing and get no gradient.
+Features are the output of the last kept layer, before the post-norm. The post-norm's weights
+stay in the model so that a checkpoint comes back whole; they touch nothing and get no gradient.
 """
 
 from __future__ import annotations
@@ -56,9 +56,12 @@ class Tower(nnx.Module):
         return x
 
     def patchify(self, tiles: jax.Array) -> jax.Array:
-        """Normalised patches [T, P, 3 * patch * patch] in float32, channels first as in the convolution's kernel."""
+        """Normalised patches [T, P, 3 * patch * patch] in float32.
+
+        Channels come first, as in the convolution's kernel.
+        """
         side, size = self.config.side, self.config.patch_size
-        # 1/255, then mean 0.5 and deviation 0.5 a channel: the same two float32 steps as the reference.
+        # 1/255, then mean 0.5 and deviation 0.5: the same float32 steps as the reference.
         pixels = (tiles.astype(jnp.float32) * jnp.float32(1 / 255) - 0.5) / 0.5
         pixels = pixels[:, : side * size, : side * size]
         pixels = pixels.reshape(-1, side, size, side, size, 3).transpose(0, 1, 3, 5, 2, 4)

@@ -34,13 +34,13 @@ class Ruling:
 
 @dataclass(frozen=True)
 class Card:
-    """A picture, a question, the answers to it and what the judge said about them.
+    """A picture or several, a question, the answers to it and what the judge said about them.
 
     answers: (label, text) each; best: the place in `answers` of the one that should win, if any;
     truth: what the right verdict is; tags: what the deck's filters look for.
     """
 
-    picture: Picture | None
+    picture: Picture | tuple[Picture, ...] | None
     question: str
     answers: tuple[tuple[str, str], ...]
     rulings: tuple[Ruling, ...]
@@ -142,9 +142,15 @@ def deck(cards: Sequence[Card], filters: Sequence[Sequence[str]] = ()) -> Html:
     )
 
 
-def _figure(picture: Picture | None) -> Html | None:
+def _figure(picture: Picture | tuple[Picture, ...] | None) -> Html | None:
     if picture is None:
         return None
+    if isinstance(picture, tuple):
+        return element("div", *map(_image, picture), class_="pictures")
+    return _image(picture)
+
+
+def _image(picture: Picture) -> Html:
     uri = thumbnail(picture)
     if uri is None:
         return element("p", "This picture cannot be read.", class_="unreadable")

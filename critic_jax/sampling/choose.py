@@ -33,6 +33,7 @@ class Sampling:
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("top_k", self.top_k >= 0, "0 or more"),
             ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
+            ("seed", 0 <= self.seed < 2**32, "0 or more and under 2**32"),
         ]
         for name, holds, right in rules:
             if not holds:
@@ -69,7 +70,10 @@ def choose(
 
 
 def sample(logits: jax.Array, keys: jax.Array, sampling: dict[str, jax.Array]) -> jax.Array:
-    """Draw from softmax(logits / temperature) after top-k, then top-p (the smallest set of that mass)."""
+    """Draw from softmax(logits / temperature) after top-k, then top-p.
+
+    top-p keeps the smallest set of tokens of that mass.
+    """
     order = jnp.argsort(-logits, axis=-1)
     ranked = jnp.take_along_axis(logits, order, axis=-1) / sampling["temperature"]
     rank = jnp.arange(logits.shape[-1])

@@ -5,9 +5,11 @@ Letters: B rows of a batch, S prompt tokens, C cache places, V vocabulary.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 import jax
@@ -25,7 +27,7 @@ from critic_jax.tree import Path, pack, tile_count
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled answer: its tokens without the stop token, their log-probabilities, and why it ended."""
+    """One sampled answer: tokens without the stop token, their log-probabilities, why it ended."""
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
@@ -33,9 +35,11 @@ class Completion:
 
 
 class Engine:
-    """Samples from a model. Compiles once for each bucket of prompt length, tiles and answer length.
+    """Samples from a model. Compiles once a bucket of prompt length, tiles and answer length.
 
-    Answers don't depend on the other prompts of a batch: each has a random key of its own.
+    Answers don't depend on the other prompts of a call, nor on their order: each has a random key
+    of its own, made from its content and the number of the answer. Of equal prompts, the second
+    has another key than the first.
     """
 
     def __init__(
@@ -63,17 +67,19 @@ class Engine:
         jobs = [(p, s) for p in range(len(prompts)) for s in range(n)]
         # Prompts of like length share a batch, so that little of it is padding.
         jobs.sort(key=lambda j: (len(prompts[j[0]]), j))
+        identities = _identities(prompts)
         answers: dict[tuple[int, int], Completion] = {}
         for at in range(0, len(jobs), self.batch):
             chunk = jobs[at : at + self.batch]
-            done = self._chunk([prompts[p] for p, _ in chunk], chunk, sampling)
+            keys = [(*identities[p], s) for p, s in chunk]
+            done = self._chunk([prompts[p] for p, _ in chunk], keys, sampling)
             answers.update(zip(chunk, done, strict=True))
             if self.watch is not None:
                 self.watch(len(chunk))
         return [[answers[p, s] for s in range(n)] for p in range(len(prompts))]
 
     def _chunk(
-        self, prompts: list[Path], jobs: list[tuple[int, int]], sampling: Sampling
+        self, prompts: list[Path], keys: list[tuple[int, int, int]], sampling: Sampling
     ) -> list[Completion]:
         rows = self.batch if len(prompts) > self.batch // 2 else _power_of_two(len(prompts))
         tokens = _bucket(max(len(p) for p in prompts))
@@ -83,7 +89,7 @@ class Engine:
         shape = (tower.tile_size, tower.tile_size, 3)
         packed = [pack([p], [[0]], tokens, tiles, shape, tower.patches).arrays() for p in padded]
         batch = {name: np.stack([r[name] for r in packed]) for name in packed[0]}
-        identity = np.asarray(jobs + [jobs[-1]] * (rows - len(jobs)), np.uint32)
+        identity = np.asarray(keys + [keys[-1]] * (rows - len(keys)), np.uint32)
         output = self._run(
             self._weights,
             batch,
@@ -104,8 +110,22 @@ class Engine:
         ]
 
 
+def _identities(prompts: Sequence[Path]) -> list[tuple[int, int]]:
+    """For each prompt a number made from its content, and how many equal ones stand before it."""
+    before: Counter[int] = Counter()
+    identities = []
+    for prompt in prompts:
+        digest = blake2b(prompt.tokens.tobytes(), digest_size=4)
+        for visual in prompt.visuals:
+            digest.update(visual.key.encode())
+        number = int.from_bytes(digest.digest(), "little")
+        identities.append((number, before[number]))
+        before[number] += 1
+    return identities
+
+
 def _bucket(size: int) -> int:
-    """The next multiple of 32 below 256, then steps of a quarter of the power of two: few shapes, little padding."""
+    """The next multiple of 32 up to 256, of 64 up to 512, ...: few shapes, little padding."""
     step = 32
     while step * 8 < size:
         step *= 2
@@ -122,14 +142,14 @@ def _generate(
     weights: Any,
     batch: dict[str, jax.Array],
     lengths: jax.Array,  # [B]
-    identity: jax.Array,  # uint32 [B, 2]: prompt and sample, the seed of each row's randomness
+    identity: jax.Array,  # uint32 [B, 3]: what each row's random key is made from
     sampling: dict[str, jax.Array],
     limit: jax.Array,
     room: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Token ids and log-probs [B, room], how many of them count [B], and whether each row stopped by itself [B]."""
+    """Token ids and log-probs [B, room], how many of them count [B], and which rows stopped [B]."""
     model, layers = nnx.merge(graphs, weights)
-    rows, prompt = batch["tokens"].shape
+    rows = len(batch["tokens"])
     cos, sin = model.decoder.tables(batch["position"])
     x = model.embed(batch)
     cache = []
@@ -140,9 +160,8 @@ def _generate(
         cache.append((jnp.pad(k, grow), jnp.pad(v, grow)))
     last = jnp.take_along_axis(x, (lengths - 1)[:, None, None], axis=1)
     logits = model.logits(model.decoder.norm(last)[:, 0])
-    keys = jax.vmap(
-        lambda i: jax.random.fold_in(jax.random.fold_in(jax.random.key(sampling["seed"]), i[0]), i[1])
-    )(identity)
+    seed, fold = jax.random.key(sampling["seed"]), jax.random.fold_in
+    keys = jax.vmap(lambda i: fold(fold(fold(seed, i[0]), i[1]), i[2]))(identity)
     stops = jnp.asarray(stop_ids)
 
     def unfinished(state: dict[str, Any]) -> jax.Array:

@@ -16,7 +16,8 @@ from critic_jax.errors import InputError
 class TrainConfig:
     """Supervised fine-tuning of a critic.
 
-    A step holds `global_batch` records in at most `rows` rows of `row_tokens` tokens and `row_tiles` tiles.
+    A step holds `global_batch` records in at most `rows` rows of `row_tokens` tokens and
+    `row_tiles` tiles.
     """
 
     init: str
@@ -45,14 +46,16 @@ class TrainConfig:
 
 
 def load_config(name: str, overrides: list[str]) -> TrainConfig:
-    """The config of a Python file (a path, or the name of a packaged one), with `--field value` overrides.
+    """The config of a Python file (a path, or the name of a packaged one).
 
-    The file defines `config`, a TrainConfig. Raises InputError for an unknown file or field.
+    `overrides` are words `--field value`. The file defines `config`, a TrainConfig. Raises
+    InputError for an unknown file or field.
     """
     path = Path(name)
     if not path.exists():
         packaged = files("critic_configs")
-        known = sorted(p.name.removesuffix(".py") for p in packaged.iterdir() if p.name[0] != "_" and p.name.endswith(".py"))
+        modules = [p.name for p in packaged.iterdir() if p.name.endswith(".py")]
+        known = sorted(m.removesuffix(".py") for m in modules if not m.startswith("_"))
         if name not in known:
             raise InputError(f"no config {name}: neither a file nor one of {', '.join(known)}")
         path = Path(str(packaged.joinpath(f"{name}.py")))

@@ -16,13 +16,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.progress import Progress
 
 from critic_jax.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from critic_jax.progress import progress
 from critic_jax.data import BadRecord, Record, read_records
 from critic_jax.data.encode import Encoder
 from critic_jax.data.pipeline import Rows, batches
 from critic_jax.data.plan import Budget
 from critic_jax.errors import InputError
 from critic_jax.models.build import abstract
+from critic_jax.progress import progress
 from critic_jax.sharding import make_mesh, param_shardings, row_sharding
 from critic_jax.training.config import TrainConfig
 from critic_jax.training.optimizer import optimizer, schedule

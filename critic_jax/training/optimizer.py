@@ -8,7 +8,7 @@ from critic_jax.training.config import TrainConfig
 
 
 def schedule(config: TrainConfig, steps: int) -> optax.Schedule:
-    """Learning rate by step: linear warm-up over `warmup_ratio` of the run, then a cosine to zero."""
+    """Learning rate by step: linear over `warmup_ratio` of the run, then a cosine to zero."""
     warmup = max(1, round(config.warmup_ratio * steps))
     return optax.warmup_cosine_decay_schedule(
         0.0, config.learning_rate, warmup, max(steps, warmup + 1)

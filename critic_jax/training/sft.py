@@ -20,10 +20,10 @@ TrainState = dict[str, Any]  # params, opt_state, step
 def make_loss(
     config: ModelConfig, dtype: jnp.dtype
 ) -> Callable[[Params, Mapping[str, jax.Array]], jax.Array]:
-    """loss(params, batch): the weighted negative log-likelihood, divided by the records in the batch.
+    """loss(params, batch): the weighted negative log-likelihood, divided by the batch's records.
 
-    A token of a shared node carries the sum of its paths' weights, which is exact because the loss is
-    linear in log-probabilities.
+    A token of a shared node carries the sum of its paths' weights, which is exact because the loss
+    is linear in log-probabilities.
     """
     graph, state = abstract(config, dtype)
 
@@ -41,7 +41,7 @@ def make_loss(
 def make_step(
     config: ModelConfig, dtype: jnp.dtype, tx: optax.GradientTransformation
 ) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
-    """step(state, batch) -> (state, metrics). The old state's memory is reused: don't touch it again."""
+    """step(state, batch) -> (state, metrics). It reuses the old state's memory: drop that one."""
     loss = make_loss(config, dtype)
 
     def step(

@@ -4,29 +4,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from critic_jax.demo.digits import make_digits
-from critic_jax.demo.page import is_right, judged_card, side, write_report
+from critic_jax.demo.page import judged_card, write_report
 from critic_jax.demo.records import heldout_lines, write_heldout
 from critic_jax.reporting import Card
-
-
-@pytest.mark.parametrize(
-    ("verdict", "expected"),
-    [("A", "A"), ("A>>B", "A"), ("B>A", "B"), ("A=B", "tie"), ("tie", "tie"), (None, None)],
-)
-def test_side_of_a_verdict(verdict: str | None, expected: str | None) -> None:
-    assert side(verdict) == expected
-
-
-def test_right_means_the_same_side_or_the_same_score() -> None:
-    assert is_right({"verdict": "A"}, {"verdict": "A>B"})
-    assert not is_right({"verdict": "A"}, {"verdict": "tie"})
-    assert not is_right({"verdict": "A"}, {"state": "unparsed"})
-    assert is_right({"score": 80}, {"score": 80.0})
-    assert not is_right({"score": 80}, {"score": 100.0})
-    assert not is_right({"score": 0}, {})
 
 
 def _cards(folder: Path, wrong: set[str]) -> list[Card]:
@@ -67,7 +48,7 @@ def test_report_opens_on_a_7_and_holds_every_judgment(tmp_path: Path) -> None:
     assert text.count('class="ruling wrong"') == 2
     for shown in ("231.4", "mt-bench", "by template", "given by the critic", "first raw"):
         assert shown in text
-    for tag in ("right", "wrong", "pairwise", "pointwise", "digit", "parity", "larger"):
+    for tag in ("right", "wrong", "pairwise", "pointwise", "digit", "parity"):
         assert f'data-tag="{tag}"' in text
 
 

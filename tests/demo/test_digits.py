@@ -24,7 +24,6 @@ from critic_jax.demo.answers import (
     Question,
     ask,
     fill,
-    thresholds,
     wrong_claim,
 )
 from critic_jax.demo.digits import Digits, make_digits, picture, png
@@ -43,7 +42,6 @@ from critic_jax.judging.verdicts import parse_verdict
 
 WHICH = Question("digit", "Which digit is this?")
 ODD = Question("parity", "Is the digit odd or even?")
-LARGER = Question("larger", "Is the digit larger than 4?", 4)
 
 
 @cache
@@ -90,7 +88,6 @@ def test_picture_is_dark_ink_on_white_at_the_asked_size() -> None:
 
 def test_claims_have_one_truth_and_three_grades() -> None:
     assert (WHICH.truth(7), ODD.truth(7), ODD.truth(0)) == ("7", "odd", "even")
-    assert [LARGER.truth(d) for d in (0, 4, 5, 9)] == ["no", "no", "yes", "yes"]
     assert [WHICH.grade(7, c) for c in ("7", "1", "9")] == ["right", "close", "wrong"]
     assert [ODD.grade(7, c) for c in ("odd", "even")] == ["right", "wrong"]
     assert all(LOOKALIKE[LOOKALIKE[d]] == d != LOOKALIKE[d] for d in range(10))
@@ -110,27 +107,23 @@ def test_targets_look_first_and_parse_back() -> None:
     unsure_1 = Answer("1", "hedging", "Maybe 1.")
     text = pair_target("critic-pairwise", WHICH, 7, unsure_1, sure_7)
     assert text == (
-        "The picture shows the digit 7. The first response says 1, which is close; "
-        "the second says 7, which is right.\nThe better response: [second]"
+        "The picture shows a 7. First says 1: wrong. Second says 7: right.\n"
+        "The better response: [second]"
     )
     assert parse_verdict(text, template="critic-pairwise").verdict == "B"
     tie = parse_verdict(
         pair_target("critic-pairwise", WHICH, 7, sure_7, sure_7), template="critic-pairwise"
     )
     assert (tie.state, tie.verdict) == ("tie", "tie")
-    text = pair_target(
-        "wildvision", LARGER, 3, Answer("no", "terse", "No."), Answer("yes", "terse", "Yes.")
+    odd, even = Answer("odd", "terse", "Odd."), Answer("even", "terse", "Even.")
+    assert pair_target("mt-bench", ODD, 3, odd, even) == (
+        "The picture shows a 3, odd. A says odd: right. B says even: wrong.\n[[A]]"
     )
-    assert text.startswith("The picture shows the digit 3, which is not larger than 4. Assistant A")
-    assert text.endswith("\n[[A>>B]]")
-    assert pair_target("wildvision", WHICH, 7, unsure_1, sure_7).endswith("[[B>A]]")
-    assert pair_target("wildvision", WHICH, 7, sure_7, sure_7).endswith("[[A=B]]")
     assert pair_target("mt-bench", WHICH, 7, sure_7, unsure_1).endswith("[[A]]")
     assert pair_target("mt-bench", WHICH, 7, sure_7, sure_7).endswith("[[C]]")
     text = score_target("critic-pointwise", WHICH, 7, unsure_1)
     assert text == (
-        "The picture shows the digit 7. The response says 1, which is close, "
-        "and it is not sure.\nScore: 30"
+        "The picture shows a 7. It says 1: close, unsure.\nScore: 30"
     )
     assert parse_verdict(text, template="critic-pointwise").score == 30
     assert score_target("mmhal", ODD, 7, sure_7).endswith("\nRating: 1")
@@ -143,11 +136,11 @@ def test_wordings_are_many_fill_cleanly_and_held_out_ones_are_new() -> None:
         assert set(table) == set(itertools.product(KINDS, STYLES))
         for (kind, _), wordings in table.items():
             for digit, wording in itertools.product(range(10), wordings):
-                question = ask(kind, digit, draw)
+                question = ask(kind, draw)
                 text = fill(wording, question, question.truth(digit))
                 assert not re.search(r"[{}]|\ba (8|eight)\b|\ban (?!8|eight|odd|even)", text)
                 seen[heldout].add(text)
-    assert sum(map(len, WORDINGS.values())) >= 40
+    assert sum(map(len, WORDINGS.values())) >= 36
     assert sum(map(len, HELD_OUT_WORDINGS.values())) >= 12
     assert not seen[False] & seen[True]
     # New sentences, old words: a tiny tokenizer and model have met all of them.
@@ -173,14 +166,7 @@ def test_wrong_claims_are_wrong_and_symmetric() -> None:
         assert counts[a, b] == pytest.approx(expected, rel=0.25)
         assert counts[b, a] == pytest.approx(expected, rel=0.25)
         assert counts[a, a] == 0
-    assert wrong_claim(ODD, 4, draw) == "odd" and wrong_claim(LARGER, 5, draw) == "no"
-
-
-def test_every_threshold_is_answered_yes_as_often_as_no() -> None:
-    asked = [(n, d > n) for d in range(10) for n in thresholds(d)]
-    assert len(asked) == 80 and {n for n, _ in asked} == {2, 3, 4, 5, 6}
-    for n in range(2, 7):
-        assert asked.count((n, True)) == asked.count((n, False)) > 0
+    assert wrong_claim(ODD, 4, draw) == "odd"
 
 
 def test_training_records_have_the_real_format_and_true_targets() -> None:
@@ -198,7 +184,7 @@ def test_training_records_have_the_real_format_and_true_targets() -> None:
         human, gpt = record["conversations"]
         assert (human["from"], gpt["from"]) == ("human", "gpt")
         assert human["value"].startswith("<image>\n") and human["value"].count("<image>") == 1
-        shown = f"The picture shows the digit {digit_of[record['image']]}"
+        shown = f"The picture shows a {digit_of[record['image']]}"
         assert re.match(re.escape(shown) + r"[.,] ", gpt["value"])
         # Words and marks: about what a byte-level tokenizer with these merges needs.
         assert len(re.findall(r"\d|[A-Za-z]+|[^\w\s]", gpt["value"])) <= 45
@@ -233,9 +219,8 @@ def test_heldout_opens_on_a_7_and_covers_every_picture() -> None:
     assert {x["image"] for x in pairs} == {x["image"] for x in scores} == pictures
     assert {x["template"] for x in scores} == {"critic-pointwise"}
     assert Counter(x["template"] for x in pairs) == {
-        "critic-pairwise": 200,
-        "wildvision": 100,
-        "mt-bench": 100,
+        "critic-pairwise": 267,
+        "mt-bench": 133,
     }
     levels = Counter(x["score"] for x in labels if "score" in x)
     assert set(levels) == {0, 20, 30, 50, 80, 100} and min(levels.values()) >= 5
@@ -265,7 +250,7 @@ def test_heldout_wordings_never_occur_in_training() -> None:
         for key in ("response", "response_a", "response_b")
         if key in line
     }
-    assert len(replies) > 100
+    assert len(replies) > 80
     for reply in replies:
         assert f"[{reply}]" not in trained and f"\n{reply}\n" not in trained
 
@@ -297,7 +282,7 @@ def test_text_alone_does_not_tell_who_is_right(sees_the_picture: bool) -> None:
     for scan in the_digits().train:
         digit = scan.digit if sees_the_picture else None
         for kind in KINDS:
-            question = ask(kind, scan.digit, draw)
+            question = ask(kind, draw)
             models = draw.sample(RESPONSE_MODELS, 2)
             truth = question.truth(scan.digit)
             # Held-out wordings here too: the strongest reader of text that there could be.
@@ -320,7 +305,7 @@ def test_text_alone_does_not_tell_who_is_right(sees_the_picture: bool) -> None:
         for x, y in pairs
     ]
     accuracy = np.mean(reader.predict(asked) == [y["verdict"] for _, y in pairs])
-    assert len(texts) > 1500
+    assert len(texts) > 1400
     if sees_the_picture:
         assert accuracy > 0.8  # the reader is able, so its failure without the picture counts
     else:
@@ -359,7 +344,7 @@ def test_written_files_refer_to_their_pictures(tmp_path: Path) -> None:
             assert image.size == (32, 32)
     few = Digits(the_digits().train[:3], ())
     records = training_records(few, 0, 2)
-    path = write_records(few, records, tmp_path / "train")
+    path = write_records(records, tmp_path / "train")
     written = [json.loads(line) for line in path.read_text().splitlines()]
     assert [r["conversations"] for r in written] == [r["conversations"] for r in records]
     for before, after in zip(records, written, strict=True):

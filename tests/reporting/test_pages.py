@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from critic_jax.files import write_atomically
 from critic_jax.reporting import (
     Card,
     Html,
@@ -29,7 +30,6 @@ from critic_jax.reporting import (
     paragraph,
     section,
     table,
-    write_atomically,
 )
 from critic_jax.reporting.cards import thumbnail
 from critic_jax.reporting.html import join

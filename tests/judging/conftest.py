@@ -1,0 +1,75 @@
+"""A tiny critic on disk, and one whose answers are scripted instead of sampled."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny_critic import tiny_checkpoint
+
+from critic_jax.checkpoints import save_checkpoint
+from critic_jax.judging.critic import Critic
+from critic_jax.sampling.choose import Sampling
+from critic_jax.sampling.engine import Completion
+from critic_jax.text import ChatTokenizer
+from critic_jax.tree import Path as TokenPath
+
+
+class ScriptedEngine:
+    """Answers each prompt with what `say` makes of its text; keeps the texts in `asked`."""
+
+    batch = 2
+    watch: Callable[[int], None]
+
+    def __init__(self, tokenizer: ChatTokenizer, say: Callable[[str], str]) -> None:
+        self.tokenizer, self.say = tokenizer, say
+        self.asked: list[str] = []
+        self.settings: list[Sampling] = []
+
+    def generate(
+        self, prompts: Sequence[TokenPath], sampling: Sampling, n: int = 1
+    ) -> list[list[Completion]]:
+        self.settings.append(sampling)
+        answers = []
+        for prompt in prompts:
+            text = self.tokenizer.decode(prompt.tokens.tolist())
+            self.asked.append(text)
+            said = tuple(self.tokenizer.encode(self.say(text)))
+            answers.append([Completion(said, (0.0,) * len(said), "stop")] * n)
+        return answers
+
+
+@pytest.fixture(scope="session")
+def critic_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    save_checkpoint(path, tiny_checkpoint())
+    return path
+
+
+@pytest.fixture
+def script(
+    critic_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[str], str]], ScriptedEngine]:
+    """Let every loaded critic answer by a function of the prompt's text; returns the engine."""
+    critic = Critic.load(critic_folder)
+
+    def install(say: Callable[[str], str]) -> ScriptedEngine:
+        engine = ScriptedEngine(critic.tokenizer, say)
+        monkeypatch.setattr(critic, "engine", engine)
+
+        def load(path: str | Path, batch: int = 32) -> Critic:
+            critic.name = Path(path).name
+            return critic
+
+        monkeypatch.setattr(Critic, "load", load)
+        return engine
+
+    return install
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with a few small pictures: 0.png to 7.png."""
+    for number in range(8):
+        Image.new("RGB", (16, 16), (30 * number, 200, 90)).save(tmp_path / f"{number}.png")
+    return tmp_path

@@ -1,0 +1,92 @@
+"""Answering a file of prompts."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from critic_jax.cli import main
+from critic_jax.errors import InputError
+from critic_jax.files import write_json_lines
+from critic_jax.judging.answer_file import generate_file
+
+LINES: list[dict[str, Any]] = [
+    {"id": "one", "prompt": "<image>\nWhich digit?", "image": "0.png"},
+    {"id": "two", "prompt": "Which\tday?"},
+    {"id": "three", "prompt": "<image>\n<image>\nWhich is larger?", "image": ["1.png", "2.png"]},
+]
+
+
+def say(prompt: str) -> str:
+    return f"Answer to {prompt.split('user', 1)[1].strip().removesuffix('assistant').strip()}"
+
+
+def test_each_line_gets_n_answers(critic_folder: Path, script: Any, pictures: Path) -> None:
+    engine = script(say)
+    source = write_json_lines(pictures / "in.jsonl", LINES)
+    output = pictures / "out.jsonl"
+    settings = {"temperature": 0.7, "top_p": 0.9, "top_k": 5, "max_new_tokens": 9, "seed": 4}
+    summary = generate_file(str(critic_folder), source, output, n=2, **settings)
+    assert summary == {"model": "tiny", "answered": 3, "rejected": 0}
+    found = [json.loads(line) for line in output.read_text().splitlines()]
+    assert found == [
+        {"id": i, "prompt": p, "responses": [f"Answer to {p}"] * 2, "model": "tiny"}
+        for i, p in [
+            ("one", "Which digit?"),
+            ("two", "Which\tday?"),
+            ("three", "Which is larger?"),
+        ]
+    ]
+    (sampling,) = engine.settings
+    assert {name: getattr(sampling, name) for name in settings} == settings
+
+
+def test_without_an_output_answers_are_printed(
+    critic_folder: Path, script: Any, pictures: Path, capsys: Any
+) -> None:
+    script(say)
+    source = write_json_lines(pictures / "in.jsonl", LINES[:2])
+    assert main(["generate", "--model", str(critic_folder), "--input", str(source)]) == 0
+    printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(p["id"], len(p["responses"])) for p in printed] == [("one", 1), ("two", 1)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ('{"id": "x"', "line 2: not valid JSON ("),
+        ({"id": "x"}, "line 2: field 'prompt' is missing or no text"),
+        ({"prompt": "x"}, "line 2: field 'id' is missing or no text"),
+        ({"id": "x", "prompt": "x", "image": "gone.png"}, "gone.png: no such file"),
+        ({"id": "x", "prompt": "<image> <image> x", "image": "0.png"}, "2 <image> markers and 1"),
+    ],
+)
+def test_a_wrong_line_is_told_or_skipped(
+    critic_folder: Path, script: Any, pictures: Path, capsys: Any, bad: Any, said: str
+) -> None:
+    script(say)
+    text = bad if isinstance(bad, str) else json.dumps(bad)
+    source, output = pictures / "in.jsonl", pictures / "out.jsonl"
+    source.write_text("\n".join([json.dumps(LINES[0]), text, json.dumps(LINES[1])]))
+    words = ["--model", str(critic_folder), "--input", str(source), "--output", str(output)]
+    assert main(["generate", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"{source} line 2: " in error and said in error
+    assert not output.exists()
+    assert main(["generate", *words, "--skip-bad"]) == 0
+    assert [json.loads(r)["id"] for r in output.read_text().splitlines()] == ["one", "two"]
+    (rejected,) = (pictures / "rejected.jsonl").read_text().splitlines()
+    entry = json.loads(rejected)
+    expected = None if isinstance(bad, str) else bad.get("id")
+    assert (entry["line"], entry["id"]) == (2, expected) and said in entry["reason"]
+
+
+@pytest.mark.parametrize(("setting", "value"), [("n", 0), ("temperature", -1.0), ("top_p", 2.0)])
+def test_a_wrong_setting_is_told(
+    critic_folder: Path, script: Any, pictures: Path, setting: str, value: float
+) -> None:
+    script(say)
+    source = write_json_lines(pictures / "in.jsonl", LINES)
+    with pytest.raises(InputError, match=f"^{setting} is {value}; it must be"):
+        generate_file(str(critic_folder), source, pictures / "out.jsonl", **{setting: value})

@@ -1,0 +1,130 @@
+"""The engine on a tiny model: what it samples, when it stops, and that requests stay apart."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+from tiny_critic import GEOMETRY, random_params
+
+from critic_jax.imaging import picture
+from critic_jax.models.build import assemble
+from critic_jax.models.config import tiny
+from critic_jax.models.llava import Llava
+from critic_jax.sampling.choose import Sampling
+from critic_jax.sampling.engine import Completion, Engine
+from critic_jax.tree import Path, pack
+
+# A tenth of the vocabulary stops an answer, so that some stop and some don't.
+STOPS = tuple(range(50))
+CONFIG = tiny(500)
+SAMPLED = Sampling(max_new_tokens=12, temperature=1.0, top_p=0.95, seed=5)
+
+
+def text(length: int, seed: int) -> Path:
+    ids = np.random.default_rng(seed).integers(50, 490, length).astype(np.int32)
+    return Path(ids, np.zeros(length, np.float32))
+
+
+def with_picture(seed: int) -> Path:
+    """A square picture of 36 tokens with some text on either side."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    visual = picture(Image.fromarray(pixels), GEOMETRY)
+    before, after = text(5, seed), text(9, seed + 1)
+    places = np.full(len(visual.tap_index), 499, np.int32)
+    tokens = np.concatenate([before.tokens, places, after.tokens])
+    return Path(tokens, np.zeros(len(tokens), np.float32), (visual,), (5,))
+
+
+PROMPTS = [text(9, 1), with_picture(2), text(20, 3), with_picture(4)]
+
+
+@pytest.fixture(scope="module")
+def model() -> Llava:
+    return assemble(CONFIG, random_params(CONFIG))
+
+
+@pytest.fixture(scope="module")
+def engine(model: Llava) -> Engine:
+    return Engine(model, STOPS, batch=4)
+
+
+def first(answers: Sequence[Sequence[Completion]]) -> list[Completion]:
+    return [one for (one,) in answers]
+
+
+def test_an_answer_stops_at_a_stop_token_or_at_the_limit(engine: Engine) -> None:
+    long = first(engine.generate(PROMPTS, Sampling(max_new_tokens=16)))
+    assert {c.finish for c in long} == {"stop", "length"}
+    for c in long:
+        assert not set(c.tokens) & set(STOPS)
+        assert len(c.logprobs) == len(c.tokens)
+        assert (len(c.tokens) == 16) == (c.finish == "length")
+    limit = 5
+    for c, s in zip(long, first(engine.generate(PROMPTS, Sampling(limit))), strict=True):
+        assert s.tokens == c.tokens[:limit] and s.logprobs == c.logprobs[:limit]
+        assert s.finish == ("stop" if len(c.tokens) < limit else "length")
+
+
+def test_logprobs_equal_a_teacher_forced_forward(engine: Engine, model: Llava) -> None:
+    sampling = Sampling(max_new_tokens=12, temperature=1.0, repetition_penalty=1.4, seed=2)
+    answers = first(engine.generate(PROMPTS, sampling))
+    paths = []
+    for p, a in zip(PROMPTS, answers, strict=True):
+        whole = np.concatenate([p.tokens, np.asarray(a.tokens, np.int32)])
+        paths.append(Path(whole, np.zeros(len(whole), np.float32), p.visuals, p.starts))
+    rows = [pack([p], [[0]], 64, 2, (16, 16, 3), 16).arrays() for p in paths]
+    batch = {name: jnp.asarray(np.stack([r[name] for r in rows])) for name in rows[0]}
+    logits = nnx.jit(lambda m, b: m.logits(m(b)[0]))(model, batch)
+    forced = np.asarray(jax.nn.log_softmax(logits))
+    assert sum(len(a.tokens) for a in answers) > 20
+    for row, (p, a) in enumerate(zip(PROMPTS, answers, strict=True)):
+        places = np.arange(len(p) - 1, len(p) - 1 + len(a.tokens))
+        np.testing.assert_allclose(a.logprobs, forced[row, places, list(a.tokens)], atol=1e-5)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(max_new_tokens=12), SAMPLED])
+def test_a_request_does_not_depend_on_order_or_neighbours(
+    engine: Engine, sampling: Sampling
+) -> None:
+    answers = first(engine.generate(PROMPTS, sampling))
+    tokens = [a.tokens for a in answers]
+    assert len(set(tokens)) == len(PROMPTS)
+    turned = first(engine.generate(PROMPTS[::-1], sampling))
+    assert [a.tokens for a in turned[::-1]] == tokens
+    others = [with_picture(11), PROMPTS[0], text(30, 12), PROMPTS[1]]
+    mixed = first(engine.generate(others, sampling))
+    assert [mixed[1].tokens, mixed[3].tokens] == tokens[:2]
+    (alone,) = first(engine.generate(PROMPTS[:1], sampling))
+    assert alone.tokens == tokens[0] and alone.finish == answers[0].finish
+    np.testing.assert_allclose(alone.logprobs, answers[0].logprobs, atol=1e-5)
+
+
+def test_samples_differ_and_come_back_by_seed(engine: Engine) -> None:
+    def tokens(seed: int) -> list[list[tuple[int, ...]]]:
+        sampling = Sampling(max_new_tokens=12, temperature=1.0, seed=seed)
+        answers = engine.generate([PROMPTS[1], PROMPTS[1]], sampling, n=2)
+        return [[c.tokens for c in each] for each in answers]
+
+    drawn = tokens(1)
+    # Equal prompts are two requests: their answers differ too.
+    assert len({c for each in drawn for c in each}) == 4
+    assert tokens(1) == drawn
+    assert not {c for each in tokens(2) for c in each} & {c for each in drawn for c in each}
+
+
+def test_more_requests_than_a_batch_are_watched(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    monkeypatch.setattr(engine, "watch", counts.append)
+    sampling = Sampling(max_new_tokens=6)
+    once = first(engine.generate(PROMPTS, sampling))
+    assert counts == [4]
+    many = first(engine.generate([PROMPTS[1], PROMPTS[3]] * 4, sampling))
+    assert counts == [4, 4, 4]
+    assert [c.tokens for c in many] == [once[1].tokens, once[3].tokens] * 4
+    assert engine.generate([], Sampling()) == []
