@@ -1,6 +1,6 @@
-"""A tiny critic of handwritten digits, from a model that has learned to read them.
+"""A tiny critic of handwritten digits, from scratch on a CPU in minutes.
 
-    critic-jax demo                      # makes the data, runs digits_reading, then this
+    critic-jax demo                      # makes the data and the start, then runs this
     critic-jax train digits_critic       # this alone, on what the demo made
 
 Every value is ours: the paper trains no model of this size.
@@ -9,16 +9,16 @@ Every value is ours: the paper trains no model of this size.
 from critic_jax.training.config import TrainConfig
 
 config = TrainConfig(
-    init="runs/demo/reading/critic",
+    init="runs/demo/start",
     data="runs/demo/records/records.jsonl",
     output="runs/demo",
-    global_batch=12,
-    rows=2,
-    row_tokens=640,
-    row_tiles=8,
-    epochs=2,
+    global_batch=24,
+    rows=5,
+    row_tokens=448,
+    row_tiles=16,
+    epochs=1,
     learning_rate=2e-3,
-    warmup_ratio=0.04,
+    warmup_ratio=0.05,
     weight_decay=0.05,
     beta2=0.98,
     dtype="float32",

@@ -39,47 +39,87 @@ QUESTIONS: dict[Kind, tuple[str, ...]] = {
 }
 
 # Slots: {d} 7, {a}/{A} the article of the digit, {v}/{V} odd or even.
-WORDINGS: dict[tuple[Kind, Style], tuple[str, ...]] = {
-    ("digit", "terse"): ("{d}", "{d}.", "{d}!", "{A} {d}.", "It is {d}.", "Digit {d}"),
-    ("digit", "wordy"): (
-        "The scan shows the digit {d}.",
-        "The handwritten number in this picture is {a} {d}.",
-        "Looking at the strokes, I see {a} {d}.",
-        "The picture contains a single digit, which is {d}.",
-        "Someone has written the number {d} by hand.",
-        "Here we see {a} {d}, drawn with a pen.",
+#
+# An answer that training sees is put together anew each time, from a core and a lead or a tail:
+# hundreds of sentences, so that a critic learns to find the claim in any, not to know each one.
+CORES: dict[Kind, tuple[str, ...]] = {
+    "digit": (
+        "{d}",
+        "{a} {d}",
+        "it is {d}",
+        "it is {a} {d}",
+        "this is {a} {d}",
+        "the digit is {d}",
+        "the number is {d}",
+        "the picture shows {a} {d}",
+        "the scan shows the digit {d}",
+        "I see {a} {d}",
+        "somebody wrote {a} {d}",
+        "here stands the number {d}",
+        "the strokes make {a} {d}",
+        "one reads {d}",
+        "what is written is {d}",
+        "the pen drew {a} {d}",
     ),
-    ("digit", "confident"): (
-        "This is clearly {a} {d}.",
-        "It is certainly {d}.",
-        "Without doubt the digit is {d}.",
-        "I am sure that it is {a} {d}.",
-        "{d}, no question.",
-        "Definitely {a} {d}.",
+    "parity": (
+        "{v}",
+        "it is {v}",
+        "the digit is {v}",
+        "it is an {v} number",
+        "this is an {v} digit",
+        "the number is {v}",
+        "I see an {v} number",
+        "somebody wrote an {v} digit",
     ),
-    ("digit", "hedging"): (
-        "It might be {a} {d}.",
-        "Perhaps {d}, but I am not sure.",
-        "I think it could be {a} {d}.",
-        "Maybe {d}.",
-        "It looks a bit like {a} {d}, though it is hard to tell.",
-        "Possibly the digit {d}.",
+}
+_LEADS: dict[Style, tuple[str, ...]] = {
+    "terse": ("",),
+    "wordy": (
+        "Well, ",
+        "Looking at the scan, ",
+        "From the strokes, ",
+        "In this picture ",
+        "As far as the ink goes, ",
+        "Let me see: ",
+        "On the paper ",
+        "At first sight ",
+        "After a close look, ",
+        "We see that ",
     ),
-    ("parity", "terse"): ("{V}.", "{v}", "It is {v}."),
-    ("parity", "wordy"): (
-        "The number in the picture is {v}.",
-        "Looking at the scan, the digit is an {v} number.",
-        "Someone has written an {v} digit here.",
+    "confident": (
+        "Clearly ",
+        "Certainly ",
+        "Without doubt ",
+        "I am sure that ",
+        "Definitely ",
+        "Of course ",
+        "No question: ",
     ),
-    ("parity", "confident"): (
-        "Clearly {v}.",
-        "It is certainly an {v} number.",
-        "I am sure that it is {v}.",
+    "hedging": (
+        "Maybe ",
+        "Perhaps ",
+        "I think ",
+        "Possibly ",
+        "I am not sure, but ",
+        "It is hard to tell, but ",
+        "I would guess ",
     ),
-    ("parity", "hedging"): (
-        "Perhaps {v}.",
-        "It might be an {v} number.",
-        "I think it is {v}, but I am not sure.",
+}
+_TAILS: dict[Style, tuple[str, ...]] = {
+    "terse": ("", ".", "!"),
+    "wordy": (
+        ", written by hand.",
+        ", drawn with a pen.",
+        " in dark ink.",
+        " on white paper.",
+        ", as asked.",
+    ),
+    "confident": ("!", ", no question.", ", without doubt.", ", I am certain."),
+    "hedging": (
+        ", but I am not sure.",
+        ", maybe.",
+        ", though it is hard to tell.",
+        ", or so it seems.",
     ),
 }
 
@@ -100,7 +140,7 @@ HELD_OUT_WORDINGS: dict[tuple[Kind, Style], tuple[str, ...]] = {
     ),
     ("parity", "terse"): ("An {v} digit.",),
     ("parity", "wordy"): ("The scan shows an {v} number.",),
-    ("parity", "confident"): ("Without doubt it is {v}.",),
+    ("parity", "confident"): ("No doubt, it is {v}.",),
     ("parity", "hedging"): ("Maybe an {v} digit, but it is hard to tell.",),
 }
 
@@ -129,9 +169,7 @@ class Question:
     def fact(self, digit: int) -> str:
         """What the picture shows, as far as this question needs it."""
         shown = f"The picture shows a {digit}"
-        if self.kind == "parity":
-            return f"{shown}, {self.truth(digit)}."
-        return f"{shown}."
+        return f"{shown}, {self.truth(digit)}" if self.kind == "parity" else shown
 
 
 @dataclass(frozen=True)
@@ -190,13 +228,26 @@ def word_answer(
     question: Question, claim: str, style: Style, draw: random.Random, heldout: bool = False
 ) -> Answer:
     """Put a claim into words of the style."""
-    source = HELD_OUT_WORDINGS if heldout else WORDINGS
-    wording = draw.choice(source[question.kind, style])
+    if heldout:
+        wording = draw.choice(HELD_OUT_WORDINGS[question.kind, style])
+    else:
+        wording = compose(question.kind, style, draw)
     return Answer(claim, style, fill(wording, question, claim))
 
 
+def compose(kind: Kind, style: Style, draw: random.Random) -> str:
+    """A wording for training: a core with a lead or a tail of the style."""
+    core = draw.choice(CORES[kind])
+    leads = draw.random() < 0.5
+    wording = f"{draw.choice(_LEADS[style])}{core}." if leads else core + draw.choice(_TAILS[style])
+    # A slot of the claim at the start has a capital form of its own.
+    if wording.startswith(("{a}", "{v}")):
+        return wording[0] + wording[1].upper() + wording[2:]
+    return wording[0].upper() + wording[1:]
+
+
 def fill(wording: str, question: Question, claim: str) -> str:
-    """Fill the slots of a wording (see WORDINGS)."""
+    """Fill the slots of a wording."""
     if question.kind == "digit":
         digit = int(claim)
         article = "an" if digit == 8 else "a"

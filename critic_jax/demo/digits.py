@@ -83,10 +83,11 @@ def picture(scan: Scan, side: int = SIDE, smoothing: Smoothing = "bicubic") -> I
     return Image.fromarray(grey).resize((side, side), how)
 
 
-def png(scan: Scan, side: int = SIDE, smoothing: Smoothing = "bicubic") -> bytes:
-    """The bytes of `picture(...)` as a PNG file."""
+def png(scan: Scan, turned: float = 0.0) -> bytes:
+    """The bytes of `picture(scan)` as a PNG file, turned by some degrees."""
     buffer = io.BytesIO()
-    picture(scan, side, smoothing).save(buffer, format="PNG")
+    upright = picture(scan)
+    upright.rotate(turned, Image.Resampling.BICUBIC, fillcolor=255).save(buffer, format="PNG")
     return buffer.getvalue()
 
 

@@ -1,9 +1,9 @@
 """Critic records from digits: what a judge should write, for training and for held-out pictures.
 
-Every target looks first and judges after: what the picture shows, what each answer claims and
-whether that is right, then the verdict in the template's own format. Answers of a pair that differ
-in their claim never tie and exactly one of them is right; without the picture nothing tells
-which one.
+Every target reasons first and judges after: what the picture shows and what is right then, each
+answer's words, claim and grade, and only then the verdict in the template's own format. A model of
+a million parameters learns that in minutes, since each step only looks one thing up. Exactly one
+answer of a pair is right; without the picture nothing tells which one.
 """
 
 import hashlib
@@ -31,18 +31,21 @@ from critic_jax.judging.templates import get_template
 
 KIND_SHARES: dict[Kind, int] = {"digit": 4, "parity": 1}
 PAIRWISE_SHARE = 0.6
-TIE_SHARE = 0.08
-PAIRWISE_TEMPLATES = {"critic-pairwise": 2, "mt-bench": 1}
-POINTWISE_TEMPLATES = {"critic-pointwise": 2, "mmhal": 1}
+PAIRWISE_TEMPLATES = {"critic-pairwise": 3, "mt-bench": 1}
+POINTWISE_TEMPLATES = {"critic-pointwise": 3, "mmhal": 1}
 
 PICTURES_FOLDER = "pictures"
 
 _POINTS: dict[Grade, int] = {"right": 100, "close": 50, "wrong": 20}
 _UNSURE = 20
 _MMHAL = {100: 6, 80: 5, 50: 3, 30: 2, 20: 1, 0: 0}
-_LABELS = {
-    "critic-pairwise": ("The first response", "The second response"),
-    "mt-bench": ("Assistant A", "Assistant B"),
+# How a judge calls the two answers, and its two verdicts.
+_PAIR_WORDS = {
+    "critic-pairwise": (
+        ("The first response", "The second response"),
+        ("The better response: [first]", "The better response: [second]"),
+    ),
+    "mt-bench": (("Assistant A", "Assistant B"), ("[[A]]", "[[B]]")),
 }
 
 
@@ -56,11 +59,15 @@ def points(question: Question, digit: int, answer: Answer) -> int:
 
 
 def score_target(template: str, question: Question, digit: int, answer: Answer) -> str:
-    """What a critic should write about one answer in a pointwise template."""
-    grade = question.grade(digit, answer.claim)
+    """What a critic should write about one answer in a pointwise template.
+
+    What the picture shows, what is right then, the answer's words, its claim and its grade.
+    """
     score = points(question, digit, answer)
+    close = f", {LOOKALIKE[digit]}: close" if question.kind == "digit" else ""
     reason = (
-        f"{question.fact(digit)} The response says {answer.claim}: {grade}, "
+        f"{question.fact(digit)}. {question.truth(digit)}: right{close}, else: wrong. "
+        f"The response: [{answer.text}] {answer.claim}: {question.grade(digit, answer.claim)}, "
         f"{'sure' if answer.sure else 'unsure'}."
     )
     if template == "mmhal":
@@ -71,25 +78,14 @@ def score_target(template: str, question: Question, digit: int, answer: Answer) 
 def pair_target(
     template: str, question: Question, digit: int, first: Answer, second: Answer
 ) -> str:
-    """What a critic should write about two answers in a pairwise template."""
+    """What a critic should write about two answers of which one is right."""
+    labels, marker = _PAIR_WORDS[template]
     truth = question.truth(digit)
-    right = (first.claim == truth, second.claim == truth)
-    said = ["right" if each else "wrong" for each in right]
-    label_1, label_2 = _LABELS[template]
-    reason = (
-        f"{question.fact(digit)} {label_1} says {first.claim}: {said[0]}. "
-        f"{label_2} says {second.claim}: {said[1]}."
-    )
-    return f"{reason}\n{_verdict(template, *right)}"
-
-
-def _verdict(template: str, first: bool, second: bool) -> str:
-    better = 0 if first == second else 1 if first else 2
-    if template == "critic-pairwise":
-        if not better:
-            return "The two responses are equally good."
-        return f"The better response: [{('first', 'second')[better - 1]}]"
-    return f"[[{'CAB'[better]}]]"
+    reason = f"{question.fact(digit)}. {truth}: right, else: wrong."
+    for label, answer in zip(labels, (first, second), strict=True):
+        grade = "right" if answer.claim == truth else "wrong"
+        reason += f" {label}: [{answer.text}] {answer.claim}: {grade}."
+    return f"{reason}\n{marker[first.claim != truth]}"
 
 
 def training_records(digits: Digits, seed: int, per_picture: int) -> list[dict[str, Any]]:
@@ -131,7 +127,7 @@ def _judgment(template: str, digit: int, draw: random.Random) -> tuple[str, str]
         answer = draw.choice(RESPONSE_MODELS).answer(question, digit, draw)
         prompt = get_template(template).render(question=question.text, response=answer.text)
         return prompt, score_target(template, question, digit, answer)
-    first, second = _pair(question, digit, draw, tie=draw.random() < TIE_SHARE)
+    first, second = _pair(question, digit, draw)
     prompt = get_template(template).render(
         question=question.text, response_a=first.text, response_b=second.text
     )
@@ -142,22 +138,18 @@ def _choose(weights: dict[str, int], draw: random.Random) -> str:
     return draw.choices(list(weights), weights=list(weights.values()))[0]
 
 
-def _pair(question: Question, digit: int, draw: random.Random, tie: bool) -> tuple[Answer, Answer]:
-    """Two models' answers: for a tie the same claim (right or wrong), else one right, one not.
+def _pair(question: Question, digit: int, draw: random.Random) -> tuple[Answer, Answer]:
+    """Two models' answers, one right and one not.
 
-    Draws that fit neither are thrown away. That keeps the pair fair: which of the two models has
-    the better style or stands first says nothing about who is right.
+    Draws in which both or neither are right are thrown away. That keeps the pair fair: which of the
+    two models has the better style or stands first says nothing about who is right.
     """
-    tie_is_right = draw.random() < 0.5
+    truth = question.truth(digit)
     while True:
         model_1, model_2 = draw.sample(RESPONSE_MODELS, 2)
         first = model_1.answer(question, digit, draw)
         second = model_2.answer(question, digit, draw)
-        truth = question.truth(digit)
-        if tie:
-            if first.claim == second.claim and (first.claim == truth) == tie_is_right:
-                return first, second
-        elif first.claim != second.claim and truth in (first.claim, second.claim):
+        if (first.claim == truth) != (second.claim == truth):
             return first, second
 
 
@@ -293,23 +285,24 @@ def write_heldout(digits: Digits, seed: int, folder: str | os.PathLike[str]) -> 
     return inputs_path, labels_path
 
 
-def reading_records(digits: Digits, seed: int) -> list[dict[str, Any]]:
-    """Short lessons in reading, one a training scan: which digit it shows, answered by a numeral.
+def reading_records(digits: Digits, seed: int, copies: int) -> list[dict[str, Any]]:
+    """Short lessons in reading: which digit a picture shows, answered by a numeral.
 
-    A critic usually starts from a model that can see. This one starts from nothing, so it learns
-    to see first.
+    `copies` slightly turned copies of each training scan, each a picture of its own. A critic
+    usually starts from a model that can see; this one learns to see while it learns to judge.
     """
     draw = random.Random(f"digits reading {seed}")
     return [
         {
-            "id": f"reading-{scan.number:04d}-{seed}",
+            "id": f"reading-{scan.number:04d}-{seed}-{copy}",
             "source": "digits/reading",
             "conversations": [
                 {"from": "human", "value": "<image>\n" + ask("digit", draw).text},
                 {"from": "gpt", "value": str(scan.digit)},
             ],
-            "image": png(scan),
+            "image": png(scan, turned=draw.uniform(-3, 3)),
         }
+        for copy in range(copies)
         for scan in digits.train
     ]
 

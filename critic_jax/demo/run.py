@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,8 +34,10 @@ from critic_jax.text import train_tokenizer
 from critic_jax.training.config import TrainConfig, load_config
 from critic_jax.training.loop import train
 
-PER_PICTURE = 6
+PER_PICTURE = 8
 """Judgments of each training picture; the real set has 2.5."""
+COPIES = 7
+"""Turned copies of each training picture, to learn reading from."""
 
 TOWER = TowerConfig(128, 256, 4, 2, tile_size=16, patch_size=8)
 GEOMETRY = ImageGeometry(tile_size=16, patch_size=8, pinpoints=((16, 16),))
@@ -47,17 +50,16 @@ def run_demo(out: Path, seed: int = 0) -> dict[str, Any]:
     """
     console = Console()
     began = time.perf_counter()
-    console.print(f"[1/5] making critic records of handwritten digits in {out}")
+    _clear(out)
+    console.print(f"[1/4] making critic records of handwritten digits in {out}")
     heldout, labels = prepare(out, seed)
-    console.print("[2/5] learning to read digits, from scratch")
-    start = train(_config("digits_reading", out / "start", out / "reading", seed))
-    console.print("[3/5] learning to judge answers")
-    critic = train(_config("digits_critic", start, out, seed))
-    console.print("[4/5] judging scans that training never saw, pairs in both orders")
+    console.print("[2/4] training a tiny critic from scratch")
+    critic = train(_config(out, seed))
+    console.print("[3/4] judging scans that training never saw, pairs in both orders")
     results_path = out / "heldout" / "results.jsonl"
     judge_file(str(critic), heldout, results_path, order="both")
     results = [r for _, r in read_json_lines(results_path)]
-    console.print("[5/5] judging again with the picture blanked, and with pictures exchanged")
+    console.print("[4/4] judging again with the picture blanked, and with pictures exchanged")
     controls = _controls(heldout, out / "controls", seed)
     summary: dict[str, Any] = dict(agreement(results, labels))
     for name, path in controls.items():
@@ -72,23 +74,28 @@ def run_demo(out: Path, seed: int = 0) -> dict[str, Any]:
     return summary
 
 
-def _config(name: str, start: Path, output: Path, seed: int) -> TrainConfig:
-    """One of the demo's experiments, with its folders where the demo has them."""
-    data = output / "records" / "records.jsonl"
-    fields = {"init": start, "data": data, "output": output, "seed": seed}
-    return load_config(name, [word for n, v in fields.items() for word in (f"--{n}", str(v))])
+def _clear(out: Path) -> None:
+    """Remove what an earlier demo left, or this one would go on from it."""
+    for folder in ("start", "records", "heldout", "controls", "state", "critic"):
+        shutil.rmtree(out / folder, ignore_errors=True)
+    (out / "metrics.jsonl").unlink(missing_ok=True)
+
+
+def _config(out: Path, seed: int) -> TrainConfig:
+    """The demo's experiment, with its folders below `out`."""
+    data = out / "records" / "records.jsonl"
+    fields = {"init": out / "start", "data": data, "output": out, "seed": seed}
+    return load_config("digits_critic", [w for n, v in fields.items() for w in (f"--{n}", str(v))])
 
 
 def prepare(out: Path, seed: int) -> tuple[Path, list[dict[str, Any]]]:
     """Records, held-out lines and a random start; returns the held-out input and its labels."""
     digits = make_digits(seed)
-    lessons = reading_records(digits, seed)
-    records = training_records(digits, seed, PER_PICTURE)
-    write_records(lessons, out / "reading" / "records")
+    records = training_records(digits, seed, PER_PICTURE) + reading_records(digits, seed, COPIES)
     write_records(records, out / "records")
     heldout, labels = write_heldout(digits, seed, out / "heldout")
     tokenizer = train_tokenizer(
-        (turn["value"] for record in lessons + records for turn in record["conversations"]), 1024
+        (turn["value"] for record in records for turn in record["conversations"]), 1024
     )
     decoder = DecoderConfig(tokenizer.vocab_size, 128, 256, 4, 4, 2, 32, tied_embeddings=True)
     config = ModelConfig(decoder, TOWER)

@@ -60,8 +60,8 @@ class DecoderLayer(nnx.Module):
         self.q = Linear((d,), (n, h), ("embed", "heads", "head_dim"), True, rngs)
         self.k = Linear((d,), (k, h), ("embed", "kv_heads", "head_dim"), True, rngs)
         self.v = Linear((d,), (k, h), ("embed", "kv_heads", "head_dim"), True, rngs)
-        # What a layer writes starts as small as the embeddings it is added to; written at full size,
-        # the first layer would drown which token stands where, and copying is learned late.
+        # What a layer writes starts as small as the embeddings it is added to; at full size, the
+        # first layer would drown which token stands where, and copying is learned late.
         write = EMBEDDING_STD / math.sqrt(2 * config.num_layers)
         self.o = Linear((n, h), (d,), ("heads", "head_dim", "embed"), False, rngs, write)
         self.norm2 = RMSNorm(d, config.norm_eps)
@@ -89,7 +89,9 @@ class Decoder(nnx.Module):
     def __init__(self, config: DecoderConfig, rngs: nnx.Rngs) -> None:
         v, d = config.vocab_size, config.hidden_size
         self.config = config
-        self.embedding = param(EMBEDDING_STD * jax.random.normal(rngs.params(), (v, d)), ("vocab", "embed"))
+        self.embedding = param(
+            EMBEDDING_STD * jax.random.normal(rngs.params(), (v, d)), ("vocab", "embed")
+        )
         self.layers = stack(lambda r: DecoderLayer(config, r), config.num_layers, rngs)
         self.norm = RMSNorm(d, config.norm_eps)
         self.untied_head = (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import optax
 
 from critic_jax.training.config import TrainConfig
@@ -15,6 +18,13 @@ def schedule(config: TrainConfig, steps: int) -> optax.Schedule:
     )
 
 
+def decayed(params: Any) -> Any:
+    """Which parameters weight decay pulls on: all but biases and norms, as upstream groups them."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1].key not in ("bias", "scale"), params
+    )
+
+
 def optimizer(config: TrainConfig, steps: int) -> optax.GradientTransformation:
     """Gradient clipping by global norm, then AdamW (decoupled weight decay)."""
     return optax.chain(
@@ -25,5 +35,6 @@ def optimizer(config: TrainConfig, steps: int) -> optax.GradientTransformation:
             b2=config.beta2,
             eps=1e-8,
             weight_decay=config.weight_decay,
+            mask=decayed,
         ),
     )

@@ -19,10 +19,10 @@ from critic_jax.demo.answers import (
     LOOKALIKE,
     RESPONSE_MODELS,
     STYLES,
-    WORDINGS,
     Answer,
     Question,
     ask,
+    compose,
     fill,
     wrong_claim,
 )
@@ -102,28 +102,26 @@ def test_rubric_has_six_levels_for_claim_and_certainty() -> None:
     assert [worth(ODD, c, False) for c in ("odd", "even")] == [100, 20]
 
 
-def test_targets_look_first_and_parse_back() -> None:
+def test_targets_reason_first_and_parse_back() -> None:
     sure_7 = Answer("7", "terse", "7")
     unsure_1 = Answer("1", "hedging", "Maybe 1.")
     text = pair_target("critic-pairwise", WHICH, 7, unsure_1, sure_7)
     assert text == (
-        "The picture shows a 7. First says 1: wrong. Second says 7: right.\n"
-        "The better response: [second]"
+        "The picture shows a 7. 7: right, else: wrong. The first response: [Maybe 1.] 1: wrong. "
+        "The second response: [7] 7: right.\nThe better response: [second]"
     )
     assert parse_verdict(text, template="critic-pairwise").verdict == "B"
-    tie = parse_verdict(
-        pair_target("critic-pairwise", WHICH, 7, sure_7, sure_7), template="critic-pairwise"
-    )
-    assert (tie.state, tie.verdict) == ("tie", "tie")
     odd, even = Answer("odd", "terse", "Odd."), Answer("even", "terse", "Even.")
-    assert pair_target("mt-bench", ODD, 3, odd, even) == (
-        "The picture shows a 3, odd. A says odd: right. B says even: wrong.\n[[A]]"
+    text = pair_target("mt-bench", ODD, 3, odd, even)
+    assert text == (
+        "The picture shows a 3, odd. odd: right, else: wrong. Assistant A: [Odd.] odd: right. "
+        "Assistant B: [Even.] even: wrong.\n[[A]]"
     )
-    assert pair_target("mt-bench", WHICH, 7, sure_7, unsure_1).endswith("[[A]]")
-    assert pair_target("mt-bench", WHICH, 7, sure_7, sure_7).endswith("[[C]]")
+    assert parse_verdict(text, template="mt-bench").verdict == "A"
     text = score_target("critic-pointwise", WHICH, 7, unsure_1)
     assert text == (
-        "The picture shows a 7. It says 1: close, unsure.\nScore: 30"
+        "The picture shows a 7. 7: right, 1: close, else: wrong. "
+        "The response: [Maybe 1.] 1: close, unsure.\nScore: 30"
     )
     assert parse_verdict(text, template="critic-pointwise").score == 30
     assert score_target("mmhal", ODD, 7, sure_7).endswith("\nRating: 1")
@@ -131,23 +129,23 @@ def test_targets_look_first_and_parse_back() -> None:
 
 def test_wordings_are_many_fill_cleanly_and_held_out_ones_are_new() -> None:
     draw = random.Random(0)
-    seen: dict[bool, set[str]] = {False: set(), True: set()}
-    for heldout, table in ((False, WORDINGS), (True, HELD_OUT_WORDINGS)):
-        assert set(table) == set(itertools.product(KINDS, STYLES))
-        for (kind, _), wordings in table.items():
-            for digit, wording in itertools.product(range(10), wordings):
+    trained: set[str] = set()
+    held_out: set[str] = set()
+    assert set(HELD_OUT_WORDINGS) == set(itertools.product(KINDS, STYLES))
+    for (kind, style), wordings in HELD_OUT_WORDINGS.items():
+        composed = [compose(kind, style, draw) for _ in range(300)]
+        for heldout, source in ((False, composed), (True, wordings)):
+            for digit, wording in itertools.product(range(10), source):
                 question = ask(kind, draw)
                 text = fill(wording, question, question.truth(digit))
                 assert not re.search(r"[{}]|\ba (8|eight)\b|\ban (?!8|eight|odd|even)", text)
-                seen[heldout].add(text)
-    assert sum(map(len, WORDINGS.values())) >= 36
+                assert text[0].isupper() or text[0].isdigit()
+                (held_out if heldout else trained).add(text)
+    assert len(trained) > 500
     assert sum(map(len, HELD_OUT_WORDINGS.values())) >= 12
-    assert not seen[False] & seen[True]
-    # New sentences, old words: a tiny tokenizer and model have met all of them.
-    words = {w for text in seen[False] for w in re.findall(r"\w+", text.lower())}
-    asked = {w for r in the_records() for w in re.findall(r"\w+", r["conversations"][0]["value"])}
-    new = {w for text in seen[True] for w in re.findall(r"\w+", text.lower())} - words - asked
-    assert new == set()
+    assert not trained & held_out
+    words = set(re.findall(r"\w+", " ".join(trained).lower()))
+    assert set(re.findall(r"\w+", " ".join(held_out).lower())) <= words
 
 
 def test_models_are_as_skilled_as_they_say_in_every_style() -> None:
@@ -178,7 +176,6 @@ def test_training_records_have_the_real_format_and_true_targets() -> None:
     pairwise = sum(sources[f"digits/{t}"] for t in PAIRWISE_TEMPLATES)
     assert pairwise / len(records) == pytest.approx(0.6, abs=0.03)
     digit_of = {png(s): s.digit for s in the_digits().train}
-    states: Counter[str] = Counter()
     for record in records:
         assert list(record) == ["id", "source", "conversations", "image"]
         human, gpt = record["conversations"]
@@ -187,14 +184,11 @@ def test_training_records_have_the_real_format_and_true_targets() -> None:
         shown = f"The picture shows a {digit_of[record['image']]}"
         assert re.match(re.escape(shown) + r"[.,] ", gpt["value"])
         # Words and marks: about what a byte-level tokenizer with these merges needs.
-        assert len(re.findall(r"\d|[A-Za-z]+|[^\w\s]", gpt["value"])) <= 45
+        assert len(re.findall(r"\d|[A-Za-z]+|[^\w\s]", gpt["value"])) <= 85
     for record in records[::4]:
         template = record["source"].removeprefix("digits/")
         verdict = parse_verdict(record["conversations"][1]["value"], template=template)
-        assert verdict.state != "unparsed"
-        if template in PAIRWISE_TEMPLATES:
-            states[verdict.state] += 1
-    assert states["tie"] / states.total() == pytest.approx(0.08, abs=0.03)
+        assert verdict.state == "value"
 
 
 def test_another_seed_gives_other_records() -> None:
@@ -219,8 +213,8 @@ def test_heldout_opens_on_a_7_and_covers_every_picture() -> None:
     assert {x["image"] for x in pairs} == {x["image"] for x in scores} == pictures
     assert {x["template"] for x in scores} == {"critic-pointwise"}
     assert Counter(x["template"] for x in pairs) == {
-        "critic-pairwise": 267,
-        "mt-bench": 133,
+        "critic-pairwise": 300,
+        "mt-bench": 100,
     }
     levels = Counter(x["score"] for x in labels if "score" in x)
     assert set(levels) == {0, 20, 30, 50, 80, 100} and min(levels.values()) >= 5
