@@ -14,6 +14,7 @@ Style = Literal["terse", "wordy", "confident", "hedging"]
 Grade = Literal["right", "close", "wrong"]
 
 KINDS: tuple[Kind, ...] = ("digit", "parity")
+KIND_SHARES: dict[Kind, int] = {"digit": 4, "parity": 1}
 STYLES: tuple[Style, ...] = ("terse", "wordy", "confident", "hedging")
 SKILLS = (0.95, 0.75, 0.5, 0.2)
 
@@ -213,6 +214,11 @@ RESPONSE_MODELS = tuple(ResponseModel(skill, style) for skill in SKILLS for styl
 def ask(kind: Kind, draw: random.Random) -> Question:
     """A question of one kind, in a random wording."""
     return Question(kind, draw.choice(QUESTIONS[kind]))
+
+
+def ask_any(draw: random.Random) -> Question:
+    """A question of either kind, digits four times as often as parity."""
+    return ask(draw.choices(KINDS, weights=[KIND_SHARES[k] for k in KINDS])[0], draw)
 
 
 def wrong_claim(question: Question, digit: int, draw: random.Random) -> str:

@@ -83,12 +83,19 @@ def picture(scan: Scan, side: int = SIDE, smoothing: Smoothing = "bicubic") -> I
     return Image.fromarray(grey).resize((side, side), how)
 
 
-def png(scan: Scan, turned: float = 0.0) -> bytes:
-    """The bytes of `picture(scan)` as a PNG file, turned by some degrees."""
+def png(image: Image.Image) -> bytes:
+    """The bytes of a picture as a PNG file."""
     buffer = io.BytesIO()
-    upright = picture(scan)
-    upright.rotate(turned, Image.Resampling.BICUBIC, fillcolor=255).save(buffer, format="PNG")
+    image.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def varied_picture(scan: Scan, draw: random.Random) -> Image.Image:
+    """`picture(scan)` turned by up to 8 degrees, moved by up to 2 pixels."""
+    moved = (draw.uniform(-2, 2), draw.uniform(-2, 2))
+    return picture(scan).rotate(
+        draw.uniform(-8, 8), Image.Resampling.BICUBIC, translate=moved, fillcolor=255
+    )
 
 
 def write_pictures(scans: tuple[Scan, ...], folder: str | os.PathLike[str]) -> None:
@@ -96,4 +103,4 @@ def write_pictures(scans: tuple[Scan, ...], folder: str | os.PathLike[str]) -> N
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     for scan in scans:
-        (target / scan.name).write_bytes(png(scan))
+        (target / scan.name).write_bytes(png(picture(scan)))

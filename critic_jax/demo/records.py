@@ -1,37 +1,35 @@
 """Critic records from digits: what a judge should write, for training and for held-out pictures.
 
-Every target reasons first and judges after: what the picture shows and what is right then, each
-answer's words, claim and grade, and only then the verdict in the template's own format. A model of
-a million parameters learns that in minutes, since each step only looks one thing up. Exactly one
-answer of a pair is right; without the picture nothing tells which one.
+Every target reasons first and judges after: what the picture shows, what each answer claims and
+whether that is right, and only then the verdict in the template's own format. Exactly one answer of
+a pair is right; without the picture nothing tells which one.
 """
 
 import hashlib
 import os
 import random
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from critic_jax.demo.answers import (
-    KINDS,
     LOOKALIKE,
     RESPONSE_MODELS,
     STYLES,
     Answer,
     Grade,
-    Kind,
     Question,
     ask,
+    ask_any,
     word_answer,
 )
-from critic_jax.demo.digits import Digits, Scan, png, write_pictures
+from critic_jax.demo.digits import Digits, Scan, png, varied_picture, write_pictures
 from critic_jax.files import write_json_lines
 from critic_jax.judging.templates import get_template
 
-KIND_SHARES: dict[Kind, int] = {"digit": 4, "parity": 1}
-PAIRWISE_SHARE = 0.6
-PAIRWISE_TEMPLATES = {"critic-pairwise": 3, "mt-bench": 1}
+PAIRWISE_SHARE = 0.7
+PAIRWISE_TEMPLATES = {"critic-pairwise": 1, "mt-bench": 1}
 POINTWISE_TEMPLATES = {"critic-pointwise": 3, "mmhal": 1}
 
 PICTURES_FOLDER = "pictures"
@@ -39,6 +37,10 @@ PICTURES_FOLDER = "pictures"
 _POINTS: dict[Grade, int] = {"right": 100, "close": 50, "wrong": 20}
 _UNSURE = 20
 _MMHAL = {100: 6, 80: 5, 50: 3, 30: 2, 20: 1, 0: 0}
+# What follows a claim. The word stands right behind the claim that it grades: there a small model
+# learns to compare what is said with what is shown in a hundred steps, a mark further on it takes
+# ten times as many.
+_GRADES: dict[Grade, str] = {"right": "as shown", "close": "nearly", "wrong": "wrongly"}
 # How a judge calls the two answers, and its two verdicts.
 _PAIR_WORDS = {
     "critic-pairwise": (
@@ -58,61 +60,79 @@ def points(question: Question, digit: int, answer: Answer) -> int:
     return _POINTS[question.grade(digit, answer.claim)] - (0 if answer.sure else _UNSURE)
 
 
+def _said(label: str, answer: Answer, grade: Grade) -> str:
+    return f"{label} says {answer.claim} {_GRADES[grade]}"
+
+
+def score_reason(question: Question, digit: int, answer: Answer) -> str:
+    """What a critic says of one answer: its claim, the claim's grade, and how sure it sounds."""
+    said = _said("The response", answer, question.grade(digit, answer.claim))
+    return f"{said}, {'sure' if answer.sure else 'unsure'}."
+
+
+def pair_reason(
+    template: str, question: Question, digit: int, first: Answer, second: Answer
+) -> str:
+    """What a critic says of two answers: each one's claim, as shown or wrongly."""
+    truth = question.truth(digit)
+    labels, _ = _PAIR_WORDS[template]
+    said = [
+        _said(label, answer, "right" if answer.claim == truth else "wrong")
+        for label, answer in zip(labels, (first, second), strict=True)
+    ]
+    return f"{'. '.join(said)}."
+
+
 def score_target(template: str, question: Question, digit: int, answer: Answer) -> str:
     """What a critic should write about one answer in a pointwise template.
 
-    What the picture shows, what is right then, the answer's words, its claim and its grade.
+    What the picture shows, the reason, then the score.
     """
     score = points(question, digit, answer)
-    close = f", {LOOKALIKE[digit]}: close" if question.kind == "digit" else ""
-    reason = (
-        f"{question.fact(digit)}. {question.truth(digit)}: right{close}, else: wrong. "
-        f"The response: [{answer.text}] {answer.claim}: {question.grade(digit, answer.claim)}, "
-        f"{'sure' if answer.sure else 'unsure'}."
-    )
-    if template == "mmhal":
-        return f"{reason}\nRating: {_MMHAL[score]}"
-    return f"{reason}\nScore: {score}"
+    verdict = f"Rating: {_MMHAL[score]}" if template == "mmhal" else f"Score: {score}"
+    return f"{question.fact(digit)}. {score_reason(question, digit, answer)}\n{verdict}"
 
 
 def pair_target(
     template: str, question: Question, digit: int, first: Answer, second: Answer
 ) -> str:
     """What a critic should write about two answers of which one is right."""
-    labels, marker = _PAIR_WORDS[template]
-    truth = question.truth(digit)
-    reason = f"{question.fact(digit)}. {truth}: right, else: wrong."
-    for label, answer in zip(labels, (first, second), strict=True):
-        grade = "right" if answer.claim == truth else "wrong"
-        reason += f" {label}: [{answer.text}] {answer.claim}: {grade}."
-    return f"{reason}\n{marker[first.claim != truth]}"
+    _, markers = _PAIR_WORDS[template]
+    reason = pair_reason(template, question, digit, first, second)
+    verdict = markers[first.claim != question.truth(digit)]
+    return f"{question.fact(digit)}. {reason}\n{verdict}"
 
 
-def training_records(digits: Digits, seed: int, per_picture: int) -> list[dict[str, Any]]:
-    """Critic records of the training pictures: `per_picture` judgments of each.
+def training_records(
+    digits: Digits, seed: int, per_picture: int, copies: int = 1
+) -> list[dict[str, Any]]:
+    """Critic records of the training scans: `per_picture` judgments of each of `copies` pictures.
 
-    Keys: id, source ("digits/<template>"), conversations [{from, value}] and image (PNG bytes,
-    one object for all records of a picture). Another seed gives other questions, answers and
-    wordings. Records of a picture stand together.
+    The pictures of a scan differ a little (`varied_picture`). Keys: id, source
+    ("digits/<template>"), conversations [{from, value}] and image (PNG bytes, one object for all
+    records of a picture). Another seed gives other pictures, questions, answers and wordings.
+    Records of a picture stand together.
     """
     draw = random.Random(f"digits records {seed}")
     records: list[dict[str, Any]] = []
-    for scan in digits.train:
-        image = png(scan)
+    for copy, scan in product(range(copies), digits.train):
+        image = png(varied_picture(scan, draw))
         # One template of each kind a picture: its judgments then share the template's words as well
         # as the picture, and a token tree holds both once.
-        pairwise, pointwise = _choose(PAIRWISE_TEMPLATES, draw), _choose(POINTWISE_TEMPLATES, draw)
+        pairwise, pointwise = choose(PAIRWISE_TEMPLATES, draw), choose(POINTWISE_TEMPLATES, draw)
         for turn in range(per_picture):
             template = pairwise if draw.random() < PAIRWISE_SHARE else pointwise
             prompt, target = _judgment(template, scan.digit, draw)
+            turns = [
+                {"from": "human", "value": "<image>\n" + prompt},
+                {"from": "gpt", "value": target},
+            ]
+            name = f"digits-{scan.number:04d}-{seed}-{copy}-{turn}"
             records.append(
                 {
-                    "id": f"digits-{scan.number:04d}-{seed}-{turn}",
+                    "id": name,
                     "source": f"digits/{template}",
-                    "conversations": [
-                        {"from": "human", "value": "<image>\n" + prompt},
-                        {"from": "gpt", "value": target},
-                    ],
+                    "conversations": turns,
                     "image": image,
                 }
             )
@@ -121,24 +141,24 @@ def training_records(digits: Digits, seed: int, per_picture: int) -> list[dict[s
 
 def _judgment(template: str, digit: int, draw: random.Random) -> tuple[str, str]:
     """Prompt and target of one random judgment of a picture of `digit`."""
-    kind = draw.choices(KINDS, weights=[KIND_SHARES[k] for k in KINDS])[0]
-    question = ask(kind, draw)
+    question = ask_any(draw)
     if template in POINTWISE_TEMPLATES:
         answer = draw.choice(RESPONSE_MODELS).answer(question, digit, draw)
         prompt = get_template(template).render(question=question.text, response=answer.text)
         return prompt, score_target(template, question, digit, answer)
-    first, second = _pair(question, digit, draw)
+    first, second = fair_pair(question, digit, draw)
     prompt = get_template(template).render(
         question=question.text, response_a=first.text, response_b=second.text
     )
     return prompt, pair_target(template, question, digit, first, second)
 
 
-def _choose(weights: dict[str, int], draw: random.Random) -> str:
+def choose(weights: dict[str, int], draw: random.Random) -> str:
+    """One of the names, as often as its weight says."""
     return draw.choices(list(weights), weights=list(weights.values()))[0]
 
 
-def _pair(question: Question, digit: int, draw: random.Random) -> tuple[Answer, Answer]:
+def fair_pair(question: Question, digit: int, draw: random.Random) -> tuple[Answer, Answer]:
     """Two models' answers, one right and one not.
 
     Draws in which both or neither are right are thrown away. That keeps the pair fair: which of the
@@ -255,8 +275,7 @@ def _spread(weights: dict[str, int], count: int, draw: random.Random) -> list[st
 def _heldout_scores(scans: Sequence[Scan], draw: random.Random) -> _Labelled:
     lines: _Labelled = []
     for scan in draw.sample(list(scans), len(scans)):
-        kind = draw.choices(KINDS, weights=[KIND_SHARES[k] for k in KINDS])[0]
-        question = ask(kind, draw)
+        question = ask_any(draw)
         answer = draw.choice(RESPONSE_MODELS).answer(question, scan.digit, draw, heldout=True)
         line = {
             "image": f"{PICTURES_FOLDER}/{scan.name}",
@@ -266,7 +285,7 @@ def _heldout_scores(scans: Sequence[Scan], draw: random.Random) -> _Labelled:
         }
         label = {
             "score": points(question, scan.digit, answer),
-            "kind": kind,
+            "kind": question.kind,
             "digit": scan.digit,
             "claims": [answer.claim],
         }
@@ -283,28 +302,6 @@ def write_heldout(digits: Digits, seed: int, folder: str | os.PathLike[str]) -> 
     write_json_lines(inputs_path, lines)
     write_json_lines(labels_path, labels)
     return inputs_path, labels_path
-
-
-def reading_records(digits: Digits, seed: int, copies: int) -> list[dict[str, Any]]:
-    """Short lessons in reading: which digit a picture shows, answered by a numeral.
-
-    `copies` slightly turned copies of each training scan, each a picture of its own. A critic
-    usually starts from a model that can see; this one learns to see while it learns to judge.
-    """
-    draw = random.Random(f"digits reading {seed}")
-    return [
-        {
-            "id": f"reading-{scan.number:04d}-{seed}-{copy}",
-            "source": "digits/reading",
-            "conversations": [
-                {"from": "human", "value": "<image>\n" + ask("digit", draw).text},
-                {"from": "gpt", "value": str(scan.digit)},
-            ],
-            "image": png(scan, turned=draw.uniform(-3, 3)),
-        }
-        for copy in range(copies)
-        for scan in digits.train
-    ]
 
 
 def write_records(records: Sequence[dict[str, Any]], folder: str | os.PathLike[str]) -> Path:

@@ -17,13 +17,9 @@ from rich.table import Table
 from critic_jax.checkpoints import Checkpoint, save_checkpoint
 from critic_jax.data import read_json_lines
 from critic_jax.demo.digits import make_digits
+from critic_jax.demo.lessons import reading_lessons, weighing_lessons
 from critic_jax.demo.page import judged_card, write_report
-from critic_jax.demo.records import (
-    reading_records,
-    training_records,
-    write_heldout,
-    write_records,
-)
+from critic_jax.demo.records import training_records, write_heldout, write_records
 from critic_jax.evaluation.agreement import agreement
 from critic_jax.files import write_json, write_json_lines
 from critic_jax.imaging import ImageGeometry
@@ -34,10 +30,12 @@ from critic_jax.text import train_tokenizer
 from critic_jax.training.config import TrainConfig, load_config
 from critic_jax.training.loop import train
 
-PER_PICTURE = 8
+PER_PICTURE = 3
 """Judgments of each training picture; the real set has 2.5."""
-COPIES = 7
-"""Turned copies of each training picture, to learn reading from."""
+COPIES = 4
+"""Pictures made of each training scan. A step needs many: the judgments of one share its digit."""
+READING, WEIGHING = 4, 2
+"""Lessons of each training scan, in reading and in weighing answers."""
 
 TOWER = TowerConfig(128, 256, 4, 2, tile_size=16, patch_size=8)
 GEOMETRY = ImageGeometry(tile_size=16, patch_size=8, pinpoints=((16, 16),))
@@ -91,13 +89,14 @@ def _config(out: Path, seed: int) -> TrainConfig:
 def prepare(out: Path, seed: int) -> tuple[Path, list[dict[str, Any]]]:
     """Records, held-out lines and a random start; returns the held-out input and its labels."""
     digits = make_digits(seed)
-    records = training_records(digits, seed, PER_PICTURE) + reading_records(digits, seed, COPIES)
+    records = training_records(digits, seed, PER_PICTURE, COPIES)
+    records += reading_lessons(digits, seed, READING) + weighing_lessons(digits, seed, WEIGHING)
     write_records(records, out / "records")
     heldout, labels = write_heldout(digits, seed, out / "heldout")
     tokenizer = train_tokenizer(
         (turn["value"] for record in records for turn in record["conversations"]), 1024
     )
-    decoder = DecoderConfig(tokenizer.vocab_size, 128, 256, 4, 4, 2, 32, tied_embeddings=True)
+    decoder = DecoderConfig(tokenizer.vocab_size, 128, 256, 3, 4, 2, 32, tied_embeddings=True)
     config = ModelConfig(decoder, TOWER)
     meta = {"name": "start", "step": 0, "generation": {"max_new_tokens": 96}}
     start = Checkpoint(config, GEOMETRY, init_params(config, seed), tokenizer, meta)

@@ -25,10 +25,7 @@ def param(value: jax.Array, axes: Axes) -> nnx.Param:
 
 
 class Linear(nnx.Module):
-    """y = x @ kernel + bias over the last `len(inputs)` dimensions of x; computes in x's dtype.
-
-    The kernel starts normal with deviation `std` (default: one over the root of the inputs).
-    """
+    """y = x @ kernel + bias over the last `len(inputs)` dimensions of x; computes in x's dtype."""
 
     def __init__(
         self,
@@ -37,9 +34,8 @@ class Linear(nnx.Module):
         axes: Axes,
         bias: bool,
         rngs: nnx.Rngs,
-        std: float | None = None,
     ) -> None:
-        scale = 1.0 / math.sqrt(math.prod(inputs)) if std is None else std
+        scale = 1.0 / math.sqrt(math.prod(inputs))
         shape = (*inputs, *outputs)
         self.kernel = param(scale * jax.random.normal(rngs.params(), shape), axes)
         self.bias = param(jnp.zeros(outputs), axes[len(inputs) :]) if bias else None

@@ -14,7 +14,7 @@ from flax import nnx
 
 from critic_jax.models.config import ModelConfig
 from critic_jax.models.layers import Linear, param
-from critic_jax.models.qwen2 import EMBEDDING_STD, Decoder
+from critic_jax.models.qwen2 import Decoder
 from critic_jax.models.siglip import Tower
 
 FLOAT32 = jnp.dtype(jnp.float32)
@@ -25,7 +25,7 @@ class Projector(nnx.Module):
 
     def __init__(self, tower_width: int, width: int, rngs: nnx.Rngs) -> None:
         self.fc1 = Linear((tower_width,), (width,), (None, "embed"), True, rngs)
-        self.fc2 = Linear((width,), (width,), (None, "embed"), True, rngs, EMBEDDING_STD)
+        self.fc2 = Linear((width,), (width,), (None, "embed"), True, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))

@@ -26,8 +26,10 @@ from critic_jax.demo.answers import (
     fill,
     wrong_claim,
 )
-from critic_jax.demo.digits import Digits, make_digits, picture, png
+from critic_jax.demo.digits import Digits, make_digits, picture, png, varied_picture
+from critic_jax.demo.lessons import EXCHANGES, reading_lessons, weighing_lessons
 from critic_jax.demo.records import (
+    PAIRWISE_SHARE,
     PAIRWISE_TEMPLATES,
     POINTWISE_TEMPLATES,
     heldout_lines,
@@ -80,7 +82,8 @@ def test_picture_is_dark_ink_on_white_at_the_asked_size() -> None:
     assert (pixels[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] == 255).all()
     assert picture(scan, 64).size == (64, 64)
     assert len(np.unique(np.asarray(picture(scan)))) > len(np.unique(pixels))
-    assert png(scan)[:8] == b"\x89PNG\r\n\x1a\n" and png(scan) == png(scan)
+    assert png(picture(scan))[:8] == b"\x89PNG\r\n\x1a\n"
+    assert png(picture(scan)) == png(picture(scan))
     for side in (0, 30):
         with pytest.raises(ValueError, match="multiple of 8"):
             picture(scan, side)
@@ -107,22 +110,19 @@ def test_targets_reason_first_and_parse_back() -> None:
     unsure_1 = Answer("1", "hedging", "Maybe 1.")
     text = pair_target("critic-pairwise", WHICH, 7, unsure_1, sure_7)
     assert text == (
-        "The picture shows a 7. 7: right, else: wrong. The first response: [Maybe 1.] 1: wrong. "
-        "The second response: [7] 7: right.\nThe better response: [second]"
+        "The picture shows a 7. The first response says 1 wrongly. "
+        "The second response says 7 as shown.\nThe better response: [second]"
     )
     assert parse_verdict(text, template="critic-pairwise").verdict == "B"
     odd, even = Answer("odd", "terse", "Odd."), Answer("even", "terse", "Even.")
     text = pair_target("mt-bench", ODD, 3, odd, even)
     assert text == (
-        "The picture shows a 3, odd. odd: right, else: wrong. Assistant A: [Odd.] odd: right. "
-        "Assistant B: [Even.] even: wrong.\n[[A]]"
+        "The picture shows a 3, odd. Assistant A says odd as shown. "
+        "Assistant B says even wrongly.\n[[A]]"
     )
     assert parse_verdict(text, template="mt-bench").verdict == "A"
     text = score_target("critic-pointwise", WHICH, 7, unsure_1)
-    assert text == (
-        "The picture shows a 7. 7: right, 1: close, else: wrong. "
-        "The response: [Maybe 1.] 1: close, unsure.\nScore: 30"
-    )
+    assert text == "The picture shows a 7. The response says 1 nearly, unsure.\nScore: 30"
     assert parse_verdict(text, template="critic-pointwise").score == 30
     assert score_target("mmhal", ODD, 7, sure_7).endswith("\nRating: 1")
 
@@ -174,21 +174,58 @@ def test_training_records_have_the_real_format_and_true_targets() -> None:
     sources = Counter(r["source"] for r in records)
     assert set(sources) == {f"digits/{t}" for t in (*PAIRWISE_TEMPLATES, *POINTWISE_TEMPLATES)}
     pairwise = sum(sources[f"digits/{t}"] for t in PAIRWISE_TEMPLATES)
-    assert pairwise / len(records) == pytest.approx(0.6, abs=0.03)
-    digit_of = {png(s): s.digit for s in the_digits().train}
+    assert pairwise / len(records) == pytest.approx(PAIRWISE_SHARE, abs=0.03)
+    digit_of = {s.number: s.digit for s in the_digits().train}
     for record in records:
         assert list(record) == ["id", "source", "conversations", "image"]
         human, gpt = record["conversations"]
         assert (human["from"], gpt["from"]) == ("human", "gpt")
         assert human["value"].startswith("<image>\n") and human["value"].count("<image>") == 1
-        shown = f"The picture shows a {digit_of[record['image']]}"
+        shown = f"The picture shows a {digit_of[int(record['id'].split('-')[1])]}"
         assert re.match(re.escape(shown) + r"[.,] ", gpt["value"])
         # Words and marks: about what a byte-level tokenizer with these merges needs.
-        assert len(re.findall(r"\d|[A-Za-z]+|[^\w\s]", gpt["value"])) <= 85
+        assert len(re.findall(r"\d|[A-Za-z]+|[^\w\s]", gpt["value"])) <= 45
     for record in records[::4]:
         template = record["source"].removeprefix("digits/")
         verdict = parse_verdict(record["conversations"][1]["value"], template=template)
         assert verdict.state == "value"
+
+
+def test_each_picture_of_a_scan_is_its_own_but_shows_the_same_digit() -> None:
+    few = Digits(the_digits().train[:5], ())
+    records = training_records(few, 0, 3, copies=4)
+    assert len({r["id"] for r in records}) == len(records) == 60
+    assert len({r["image"] for r in records}) == 20
+    scan, draw = few.train[0], random.Random(0)
+    plain = np.asarray(picture(scan), float)
+    for _ in range(20):
+        varied = np.asarray(varied_picture(scan, draw), float)
+        assert varied.shape == plain.shape and not (varied == plain).all()
+        # Moved by less than half a pixel of the scan, so still nearer to it than to blank paper.
+        assert np.abs(varied - plain).mean() < 0.8 * (255 - plain).mean()
+
+
+def test_lessons_are_records_that_teach_what_judging_asks() -> None:
+    few = Digits(the_digits().train[:40], ())
+    digit_of = {s.number: s.digit for s in few.train}
+    reading, weighing = reading_lessons(few, 0, 2), weighing_lessons(few, 0, 2)
+    ids = {lesson["id"] for lesson in reading + weighing}
+    assert len(ids) == len(reading) + len(weighing) == 160
+    for lesson in reading:
+        _, gpt = lesson["conversations"]
+        assert gpt["value"] == str(digit_of[int(lesson["id"].split("-")[1])])
+    checked = 0
+    for lesson in weighing:
+        turns = lesson["conversations"]
+        assert [t["from"] for t in turns] == ["human", "gpt"] * (1 + EXCHANGES)
+        assert sum(t["value"].count("<image>") for t in turns) == 1
+        digit = digit_of[int(lesson["id"].split("-")[1])]
+        assert turns[1]["value"].startswith(f"The picture shows a {digit}")
+        for asked, said in itertools.pairwise(t["value"] for t in turns[2:]):
+            for claim, grade in re.findall(r"says (\d) (as shown|wrongly)", said):
+                assert claim in asked and (claim == str(digit)) == (grade == "as shown")
+                checked += 1
+    assert checked > 200
 
 
 def test_another_seed_gives_other_records() -> None:
@@ -213,8 +250,8 @@ def test_heldout_opens_on_a_7_and_covers_every_picture() -> None:
     assert {x["image"] for x in pairs} == {x["image"] for x in scores} == pictures
     assert {x["template"] for x in scores} == {"critic-pointwise"}
     assert Counter(x["template"] for x in pairs) == {
-        "critic-pairwise": 300,
-        "mt-bench": 100,
+        "critic-pairwise": 200,
+        "mt-bench": 200,
     }
     levels = Counter(x["score"] for x in labels if "score" in x)
     assert set(levels) == {0, 20, 30, 50, 80, 100} and min(levels.values()) >= 5
