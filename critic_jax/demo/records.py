@@ -28,7 +28,7 @@ from critic_jax.demo.digits import Digits, Scan, png, varied_picture, write_pict
 from critic_jax.files import write_json_lines
 from critic_jax.judging.templates import get_template
 
-PAIRWISE_SHARE = 0.7
+PAIRWISE_SHARE = 0.8
 PAIRWISE_TEMPLATES = {"critic-pairwise": 1, "mt-bench": 1}
 POINTWISE_TEMPLATES = {"critic-pointwise": 3, "mmhal": 1}
 
@@ -44,7 +44,7 @@ _GRADES: dict[Grade, str] = {"right": "as shown", "close": "nearly", "wrong": "w
 # How a judge calls the two answers, and its two verdicts.
 _PAIR_WORDS = {
     "critic-pairwise": (
-        ("The first response", "The second response"),
+        ("The first", "The second"),
         ("The better response: [first]", "The better response: [second]"),
     ),
     "mt-bench": (("Assistant A", "Assistant B"), ("[[A]]", "[[B]]")),
@@ -64,43 +64,28 @@ def _said(label: str, answer: Answer, grade: Grade) -> str:
     return f"{label} says {answer.claim} {_GRADES[grade]}"
 
 
-def score_reason(question: Question, digit: int, answer: Answer) -> str:
-    """What a critic says of one answer: its claim, the claim's grade, and how sure it sounds."""
-    said = _said("The response", answer, question.grade(digit, answer.claim))
-    return f"{said}, {'sure' if answer.sure else 'unsure'}."
-
-
-def pair_reason(
-    template: str, question: Question, digit: int, first: Answer, second: Answer
-) -> str:
-    """What a critic says of two answers: each one's claim, as shown or wrongly."""
-    truth = question.truth(digit)
-    labels, _ = _PAIR_WORDS[template]
-    said = [
-        _said(label, answer, "right" if answer.claim == truth else "wrong")
-        for label, answer in zip(labels, (first, second), strict=True)
-    ]
-    return f"{'. '.join(said)}."
-
-
 def score_target(template: str, question: Question, digit: int, answer: Answer) -> str:
     """What a critic should write about one answer in a pointwise template.
 
-    What the picture shows, the reason, then the score.
+    What the picture shows, the answer's claim with its grade and certainty, then the score.
     """
     score = points(question, digit, answer)
+    said = _said("The response", answer, question.grade(digit, answer.claim))
+    reason = f"{question.fact(digit)}. {said}, {'sure' if answer.sure else 'unsure'}."
     verdict = f"Rating: {_MMHAL[score]}" if template == "mmhal" else f"Score: {score}"
-    return f"{question.fact(digit)}. {score_reason(question, digit, answer)}\n{verdict}"
+    return f"{reason}\n{verdict}"
 
 
 def pair_target(
     template: str, question: Question, digit: int, first: Answer, second: Answer
 ) -> str:
     """What a critic should write about two answers of which one is right."""
-    _, markers = _PAIR_WORDS[template]
-    reason = pair_reason(template, question, digit, first, second)
-    verdict = markers[first.claim != question.truth(digit)]
-    return f"{question.fact(digit)}. {reason}\n{verdict}"
+    labels, verdicts = _PAIR_WORDS[template]
+    truth = question.truth(digit)
+    reason = f"{question.fact(digit)}."
+    for label, answer in zip(labels, (first, second), strict=True):
+        reason += f" {_said(label, answer, 'right' if answer.claim == truth else 'wrong')}."
+    return f"{reason}\n{verdicts[first.claim != truth]}"
 
 
 def training_records(
@@ -119,7 +104,7 @@ def training_records(
         image = png(varied_picture(scan, draw))
         # One template of each kind a picture: its judgments then share the template's words as well
         # as the picture, and a token tree holds both once.
-        pairwise, pointwise = choose(PAIRWISE_TEMPLATES, draw), choose(POINTWISE_TEMPLATES, draw)
+        pairwise, pointwise = _choose(PAIRWISE_TEMPLATES, draw), _choose(POINTWISE_TEMPLATES, draw)
         for turn in range(per_picture):
             template = pairwise if draw.random() < PAIRWISE_SHARE else pointwise
             prompt, target = _judgment(template, scan.digit, draw)
@@ -146,19 +131,18 @@ def _judgment(template: str, digit: int, draw: random.Random) -> tuple[str, str]
         answer = draw.choice(RESPONSE_MODELS).answer(question, digit, draw)
         prompt = get_template(template).render(question=question.text, response=answer.text)
         return prompt, score_target(template, question, digit, answer)
-    first, second = fair_pair(question, digit, draw)
+    first, second = _pair(question, digit, draw)
     prompt = get_template(template).render(
         question=question.text, response_a=first.text, response_b=second.text
     )
     return prompt, pair_target(template, question, digit, first, second)
 
 
-def choose(weights: dict[str, int], draw: random.Random) -> str:
-    """One of the names, as often as its weight says."""
+def _choose(weights: dict[str, int], draw: random.Random) -> str:
     return draw.choices(list(weights), weights=list(weights.values()))[0]
 
 
-def fair_pair(question: Question, digit: int, draw: random.Random) -> tuple[Answer, Answer]:
+def _pair(question: Question, digit: int, draw: random.Random) -> tuple[Answer, Answer]:
     """Two models' answers, one right and one not.
 
     Draws in which both or neither are right are thrown away. That keeps the pair fair: which of the

@@ -17,7 +17,7 @@ from rich.table import Table
 from critic_jax.checkpoints import Checkpoint, save_checkpoint
 from critic_jax.data import read_json_lines
 from critic_jax.demo.digits import make_digits
-from critic_jax.demo.lessons import reading_lessons, weighing_lessons
+from critic_jax.demo.lessons import reading_lessons
 from critic_jax.demo.page import judged_card, write_report
 from critic_jax.demo.records import training_records, write_heldout, write_records
 from critic_jax.evaluation.agreement import agreement
@@ -32,10 +32,10 @@ from critic_jax.training.loop import train
 
 PER_PICTURE = 3
 """Judgments of each training picture; the real set has 2.5."""
-COPIES = 4
+COPIES = 6
 """Pictures made of each training scan. A step needs many: the judgments of one share its digit."""
-READING, WEIGHING = 4, 2
-"""Lessons of each training scan, in reading and in weighing answers."""
+LESSONS = 3
+"""Lessons in reading from each training scan."""
 
 TOWER = TowerConfig(128, 256, 4, 2, tile_size=16, patch_size=8)
 GEOMETRY = ImageGeometry(tile_size=16, patch_size=8, pinpoints=((16, 16),))
@@ -90,7 +90,7 @@ def prepare(out: Path, seed: int) -> tuple[Path, list[dict[str, Any]]]:
     """Records, held-out lines and a random start; returns the held-out input and its labels."""
     digits = make_digits(seed)
     records = training_records(digits, seed, PER_PICTURE, COPIES)
-    records += reading_lessons(digits, seed, READING) + weighing_lessons(digits, seed, WEIGHING)
+    records += reading_lessons(digits, seed, LESSONS)
     write_records(records, out / "records")
     heldout, labels = write_heldout(digits, seed, out / "heldout")
     tokenizer = train_tokenizer(

@@ -27,7 +27,7 @@ from critic_jax.demo.answers import (
     wrong_claim,
 )
 from critic_jax.demo.digits import Digits, make_digits, picture, png, varied_picture
-from critic_jax.demo.lessons import EXCHANGES, reading_lessons, weighing_lessons
+from critic_jax.demo.lessons import reading_lessons
 from critic_jax.demo.records import (
     PAIRWISE_SHARE,
     PAIRWISE_TEMPLATES,
@@ -110,8 +110,8 @@ def test_targets_reason_first_and_parse_back() -> None:
     unsure_1 = Answer("1", "hedging", "Maybe 1.")
     text = pair_target("critic-pairwise", WHICH, 7, unsure_1, sure_7)
     assert text == (
-        "The picture shows a 7. The first response says 1 wrongly. "
-        "The second response says 7 as shown.\nThe better response: [second]"
+        "The picture shows a 7. The first says 1 wrongly. "
+        "The second says 7 as shown.\nThe better response: [second]"
     )
     assert parse_verdict(text, template="critic-pairwise").verdict == "B"
     odd, even = Answer("odd", "terse", "Odd."), Answer("even", "terse", "Even.")
@@ -205,27 +205,16 @@ def test_each_picture_of_a_scan_is_its_own_but_shows_the_same_digit() -> None:
         assert np.abs(varied - plain).mean() < 0.8 * (255 - plain).mean()
 
 
-def test_lessons_are_records_that_teach_what_judging_asks() -> None:
+def test_lessons_are_records_whose_answer_is_the_numeral_shown() -> None:
     few = Digits(the_digits().train[:40], ())
     digit_of = {s.number: s.digit for s in few.train}
-    reading, weighing = reading_lessons(few, 0, 2), weighing_lessons(few, 0, 2)
-    ids = {lesson["id"] for lesson in reading + weighing}
-    assert len(ids) == len(reading) + len(weighing) == 160
-    for lesson in reading:
-        _, gpt = lesson["conversations"]
+    lessons = reading_lessons(few, 0, 2)
+    assert len({lesson["id"] for lesson in lessons}) == len(lessons) == 80
+    assert len({lesson["image"] for lesson in lessons}) == 80
+    for lesson in lessons:
+        human, gpt = lesson["conversations"]
+        assert human["value"].startswith("<image>\n") and human["value"].count("<image>") == 1
         assert gpt["value"] == str(digit_of[int(lesson["id"].split("-")[1])])
-    checked = 0
-    for lesson in weighing:
-        turns = lesson["conversations"]
-        assert [t["from"] for t in turns] == ["human", "gpt"] * (1 + EXCHANGES)
-        assert sum(t["value"].count("<image>") for t in turns) == 1
-        digit = digit_of[int(lesson["id"].split("-")[1])]
-        assert turns[1]["value"].startswith(f"The picture shows a {digit}")
-        for asked, said in itertools.pairwise(t["value"] for t in turns[2:]):
-            for claim, grade in re.findall(r"says (\d) (as shown|wrongly)", said):
-                assert claim in asked and (claim == str(digit)) == (grade == "as shown")
-                checked += 1
-    assert checked > 200
 
 
 def test_another_seed_gives_other_records() -> None:

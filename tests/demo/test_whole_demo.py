@@ -17,22 +17,21 @@ def critic_jax(*words: str, cwd: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_critic_from_scratch_reads_scans_it_has_never_seen(tmp_path: Path) -> None:
+def test_a_critic_from_scratch_judges_scans_it_has_never_seen(tmp_path: Path) -> None:
     critic_jax("demo", "--out", "demo", cwd=tmp_path)
     out = tmp_path / "demo"
     summary = json.loads((out / "summary.json").read_text())
+    assert summary["pairwise_accuracy"] >= 0.95
+    assert summary["order_consistency"] >= 0.95
+    assert summary["pointwise_pearson"] >= 0.90
     assert summary["unparsed_rate"] <= 0.01
     # Blind, or looking at the wrong picture, it does no better than a coin.
     assert 0.40 <= summary["blank_accuracy"] <= 0.60
     assert 0.40 <= summary["exchanged_accuracy"] <= 0.60
-    # It reads scans that it has never seen.
-    labels = {label["id"]: label for _, label in read_json_lines(out / "heldout" / "labels.jsonl")}
-    results = [result for _, result in read_json_lines(out / "heldout" / "results.jsonl")]
-    read = [f"shows a {labels[r['id']]['digit']}" in r["raw"] for r in results]
-    assert sum(read) / len(read) >= 0.85
     assert "<html" in (out / "report.html").read_text()[:200]
 
     words = ("judge", "--model", "demo/critic", "--input", "demo/heldout/input.jsonl")
+    labels = {label["id"]: label for _, label in read_json_lines(out / "heldout" / "labels.jsonl")}
     critic_jax(*words, "--output", "again/results.jsonl", "--order", "both", cwd=tmp_path)
     again = [result for _, result in read_json_lines(tmp_path / "again" / "results.jsonl")]
     for name, value in agreement(again, list(labels.values())).items():
