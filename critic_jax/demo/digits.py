@@ -10,7 +10,7 @@ import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from PIL import Image
@@ -92,7 +92,8 @@ def png(image: Image.Image) -> bytes:
 
 def varied_picture(scan: Scan, draw: random.Random) -> Image.Image:
     """`picture(scan)` turned by up to 8 degrees, moved by up to 2 pixels."""
-    moved = (draw.uniform(-2, 2), draw.uniform(-2, 2))
+    # Pillow moves by fractions of a pixel too, though its type says whole ones.
+    moved = cast(tuple[int, int], (draw.uniform(-2, 2), draw.uniform(-2, 2)))
     return picture(scan).rotate(
         draw.uniform(-8, 8), Image.Resampling.BICUBIC, translate=moved, fillcolor=255
     )
