@@ -1,6 +1,8 @@
-"""The whole demo through its command, and its numbers again through `critic-jax judge`."""
+"""The whole demo through its command, and its numbers again through the README's commands."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,8 @@ import pytest
 from critic_jax.data import read_json_lines
 from critic_jax.evaluation.agreement import agreement
 
+README = Path(__file__).parents[2] / "README.md"
+
 
 def critic_jax(*words: str, cwd: Path) -> None:
     command = [str(Path(sys.executable).with_name("critic-jax")), *words]
@@ -18,8 +22,8 @@ def critic_jax(*words: str, cwd: Path) -> None:
 
 @pytest.mark.slow
 def test_a_critic_from_scratch_judges_scans_it_has_never_seen(tmp_path: Path) -> None:
-    critic_jax("demo", "--out", "demo", cwd=tmp_path)
-    out = tmp_path / "demo"
+    critic_jax("demo", cwd=tmp_path)
+    out = tmp_path / "runs/demo"
     summary = json.loads((out / "summary.json").read_text())
     assert summary["pairwise_accuracy"] >= 0.95
     assert summary["order_consistency"] >= 0.95
@@ -30,9 +34,12 @@ def test_a_critic_from_scratch_judges_scans_it_has_never_seen(tmp_path: Path) ->
     assert 0.40 <= summary["exchanged_accuracy"] <= 0.60
     assert "<html" in (out / "report.html").read_text()[:200]
 
-    words = ("judge", "--model", "demo/critic", "--input", "demo/heldout/input.jsonl")
-    labels = {label["id"]: label for _, label in read_json_lines(out / "heldout" / "labels.jsonl")}
-    critic_jax(*words, "--output", "again/results.jsonl", "--order", "both", cwd=tmp_path)
-    again = [result for _, result in read_json_lines(tmp_path / "again" / "results.jsonl")]
-    for name, value in agreement(again, list(labels.values())).items():
+    printed = re.findall(r"^critic-jax (.*runs/demo.*)$", README.read_text(), re.M)
+    assert [words.split()[0] for words in printed] == ["judge", "report"]
+    for words in printed:
+        critic_jax(*shlex.split(words), cwd=tmp_path)
+    labels = [label for _, label in read_json_lines(out / "heldout/labels.jsonl")]
+    again = [result for _, result in read_json_lines(tmp_path / "runs/again/results.jsonl")]
+    for name, value in agreement(again, labels).items():
         assert value == pytest.approx(summary[name], abs=1e-9), name
+    assert "<html" in (tmp_path / "runs/again/report.html").read_text()[:200]
