@@ -11,7 +11,7 @@ from tree_helpers import as_batch, gradients_close, packed_row, separate_rows
 
 from critic_jax.data import Record
 from critic_jax.data.encode import Encoder, LabelRule
-from critic_jax.demo.digits import make_digits, png
+from critic_jax.demo.digits import make_digits, picture, png
 from critic_jax.imaging import ImageGeometry
 from critic_jax.models.build import init_params
 from critic_jax.models.config import tiny
@@ -39,7 +39,7 @@ CONFIG = tiny(vocab_size=TOKENIZER.vocab_size)
 
 
 def make_records() -> list[Record]:
-    picture = png(make_digits().heldout[0])
+    image = png(picture(make_digits().heldout[0]))
     records = []
     for line, turns in enumerate(CONVERSATIONS, start=1):
         said = [
@@ -47,7 +47,7 @@ def make_records() -> list[Record]:
             for n, text in enumerate(turns)
         ]
         place = f"train.jsonl line {line}"
-        records.append(Record(f"r{line}", "", tuple(said), (picture,), line, place))
+        records.append(Record(f"r{line}", "", tuple(said), (image,), line, place))
     return records
 
 
