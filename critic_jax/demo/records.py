@@ -37,9 +37,8 @@ PICTURES_FOLDER = "pictures"
 _POINTS: dict[Grade, int] = {"right": 100, "close": 50, "wrong": 20}
 _UNSURE = 20
 _MMHAL = {100: 6, 80: 5, 50: 3, 30: 2, 20: 1, 0: 0}
-# What follows a claim. The word stands right behind the claim that it grades: there a small model
-# learns to compare what is said with what is shown in a hundred steps, a mark further on it takes
-# ten times as many.
+# What follows a claim. The word stands right behind the claim that it grades, where a small model
+# learns soonest to compare what is said with what is shown.
 _GRADES: dict[Grade, str] = {"right": "as shown", "close": "nearly", "wrong": "wrongly"}
 # How a judge calls the two answers, and its two verdicts.
 _PAIR_WORDS = {
