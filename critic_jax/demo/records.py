@@ -87,6 +87,19 @@ def pair_target(
     return f"{reason}\n{verdicts[first.claim != truth]}"
 
 
+def make_record(name: str, kind: str, prompt: str, answer: str, image: bytes) -> dict[str, Any]:
+    """One question about a picture and its answer, in the real record format."""
+    return {
+        "id": name,
+        "source": f"digits/{kind}",
+        "conversations": [
+            {"from": "human", "value": "<image>\n" + prompt},
+            {"from": "gpt", "value": answer},
+        ],
+        "image": image,
+    }
+
+
 def training_records(
     digits: Digits, seed: int, per_picture: int, copies: int = 1
 ) -> list[dict[str, Any]]:
@@ -107,19 +120,8 @@ def training_records(
         for turn in range(per_picture):
             template = pairwise if draw.random() < PAIRWISE_SHARE else pointwise
             prompt, target = _judgment(template, scan.digit, draw)
-            turns = [
-                {"from": "human", "value": "<image>\n" + prompt},
-                {"from": "gpt", "value": target},
-            ]
             name = f"digits-{scan.number:04d}-{seed}-{copy}-{turn}"
-            records.append(
-                {
-                    "id": name,
-                    "source": f"digits/{template}",
-                    "conversations": turns,
-                    "image": image,
-                }
-            )
+            records.append(make_record(name, template, prompt, target, image))
     return records
 
 

@@ -32,13 +32,18 @@ def test_a_critic_from_scratch_judges_scans_it_has_never_seen(tmp_path: Path) ->
     # Blind, or looking at the wrong picture, it does no better than a coin.
     assert 0.40 <= summary["blank_accuracy"] <= 0.60
     assert 0.40 <= summary["exchanged_accuracy"] <= 0.60
+    # It reads scans that it has never seen.
+    labels = [label for _, label in read_json_lines(out / "heldout/labels.jsonl")]
+    digit_of = {label["id"]: label["digit"] for label in labels}
+    results = [result for _, result in read_json_lines(out / "heldout/results.jsonl")]
+    read = [f"shows a {digit_of[r['id']]}" in r["raw"] for r in results]
+    assert sum(read) / len(read) >= 0.85
     assert "<html" in (out / "report.html").read_text()[:200]
 
     printed = re.findall(r"^critic-jax (.*runs/demo.*)$", README.read_text(), re.M)
     assert [words.split()[0] for words in printed] == ["judge", "report"]
     for words in printed:
         critic_jax(*shlex.split(words), cwd=tmp_path)
-    labels = [label for _, label in read_json_lines(out / "heldout/labels.jsonl")]
     again = [result for _, result in read_json_lines(tmp_path / "runs/again/results.jsonl")]
     for name, value in agreement(again, labels).items():
         assert value == pytest.approx(summary[name], abs=1e-9), name
