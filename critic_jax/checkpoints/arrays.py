@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from critic_jax.checkpoints.blocks import Block, Param, parameters
+from critic_jax.checkpoints.blocks import BLOCK, Block, Param, parameters
 from critic_jax.errors import InputError
 from critic_jax.models.config import ModelConfig
 
@@ -34,6 +34,8 @@ class ArrayWriter:
         self._folder = folder
         self._context = ts.Context()
         self._arrays: dict[tuple[str, ...], Any] = {}
+        self._group: Any = None  # the transaction that blocks go into, and their bytes
+        self._grouped = 0
         self._pending: list[Any] = []
         (folder / _ITEM).mkdir(parents=True)
 
@@ -44,9 +46,11 @@ class ArrayWriter:
         if kind is None:
             self._finish()
             return
-        for write in self._pending:  # nothing may be written behind the back of who clears away
+        if self._group is not None:
+            self._group.abort()
+        for commit in self._pending:  # nothing may be written behind the back of who clears away
             with contextlib.suppress(Exception):
-                write.result()
+                commit.result()
 
     def create(self, param: Param, dtype: np.dtype) -> None:
         """Make the array of a parameter, empty."""
@@ -65,15 +69,28 @@ class ArrayWriter:
         self._arrays[param.weight.path] = ts.open(spec, context=self._context).result()
 
     def write(self, block: Block, values: np.ndarray) -> None:
-        """Store a block, shaped as `block.shape`; at most two are under way when this returns."""
-        array = self._arrays[block.param.weight.path]
-        self._pending.append(array[block.index].write(values))
-        while len(self._pending) > 2:
+        """Store a block, shaped as `block.shape`; the last few may still be on their way to disk.
+
+        Many small blocks are committed together: each commit waits for the disk several times.
+        """
+        if self._group is None:
+            self._group, self._grouped = ts.Transaction(), 0
+        array = self._arrays[block.param.weight.path].with_transaction(self._group)
+        array[block.index].write(values).result()
+        self._grouped += values.nbytes
+        if self._grouped >= BLOCK:
+            self._commit(waiting=1)
+
+    def _commit(self, waiting: int) -> None:
+        """Send the group to disk; when this returns, `waiting` groups may still be under way."""
+        if self._group is not None:
+            self._pending.append(self._group.commit_async())
+            self._group = None
+        while len(self._pending) > waiting:
             self._pending.pop(0).result()
 
     def _finish(self) -> None:
-        while self._pending:
-            self._pending.pop(0).result()
+        self._commit(waiting=0)
         tree = {
             str(path): {
                 "key_metadata": [{"key": name, "key_type": 2} for name in path],

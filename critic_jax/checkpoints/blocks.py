@@ -24,6 +24,8 @@ from critic_jax.sharding import RULES
 # Bytes: a block may have at most so many, and chunks are not cut smaller than this.
 BLOCK = 128 * 2**20
 CHUNK = 128 * 2**10
+# Elements of the last axis that stay together: shorter runs are slow to copy.
+RUN = 128
 # How many ways a mesh may split an axis: 64 for fsdp, 8 (the KV heads of 72B) for tensor.
 _WAYS = {"fsdp": 64, "tensor": 8}
 
@@ -55,6 +57,7 @@ class Param:
                     meshed[axis] == mesh_axis
                     and size // chunk[axis] < ways
                     and chunk[axis] % 2 == 0
+                    and (axis < len(each) - 1 or chunk[axis] >= 2 * RUN)
                     and math.prod(chunk) * itemsize > CHUNK
                 ):
                     chunk[axis] //= 2

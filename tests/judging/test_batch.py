@@ -191,9 +191,7 @@ def test_results_of_other_weights_or_settings_are_not_gone_on_with(
     output = tmp_path / "out.jsonl"
     judge_file(str(prescribing), source, output, limit=3)
     before, asked = output.read_bytes(), len(engine.asked)
-    with pytest.raises(
-        InputError, match="holds judgments of a 'tiny' with the fingerprint .* this"
-    ):
+    with pytest.raises(InputError, match="holds judgments of a 'tiny' with the fingerprint "):
         judge_file(str(prescribing), source, output, repetition_penalty=1.0)
     assert len(engine.asked) == asked and output.read_bytes() == before
 
