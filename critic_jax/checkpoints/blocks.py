@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from flax import nnx
@@ -101,14 +102,15 @@ class Block:
         return slice(self.part.start * unit, self.part.stop * unit)
 
 
-def parameters(config: ModelConfig) -> list[Param]:
+@cache
+def parameters(config: ModelConfig) -> tuple[Param, ...]:
     """Every parameter of a model with its shape and axes, in the table's order."""
     _, state = abstract(config)
     found = {tuple(map(str, path)): v for path, v in nnx.to_flat_state(state)}
-    return [
+    return tuple(
         Param(w, tuple(found[w.path].shape), found[w.path].get_metadata()["out_sharding"])
         for w in weights(config)
-    ]
+    )
 
 
 def shapes(config: ModelConfig) -> dict[tuple[str, ...], Shape]:

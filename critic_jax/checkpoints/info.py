@@ -55,7 +55,7 @@ def describe(model: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
-def _digest(source: ArrayReader | HuggingFaceFolder, found: list[Param]) -> str:
+def _digest(source: ArrayReader | HuggingFaceFolder, found: tuple[Param, ...]) -> str:
     digest = WeightsDigest()
     with progress() as bar:
         for param in bar.track(found, description="reading weights"):
