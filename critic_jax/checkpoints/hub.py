@@ -78,11 +78,11 @@ def _first_line(error: BaseException) -> str:
 @contextmanager
 def _quiet_client() -> Iterator[None]:
     """Bars on a terminal only, and no warning at every retry: what they come to is told once."""
-    from huggingface_hub.utils import (
+    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,
-        logging,
     )
 
     level = logging.get_verbosity()
