@@ -201,6 +201,32 @@ def info(options: InfoOptions) -> None:
     show(describe(options.path), as_json=options.json)
 
 
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Hold a checkpoint of the released weights against what is published of them.
+
+    One row a check: ok, differs (found and expected) or not checked (why). The exit code is 0 if
+    nothing differs and 1 if something does.
+    """
+
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """Folder of a checkpoint, ours or in the Hugging Face layout, or a hub id."""
+    image: Path | None = None
+    """The picture llava_v1_5_radar.jpg: run the model, compare its first logits and its answer."""
+    released: str | None = None
+    """The model it should be (7b-ov, critic-7b, or a hub id), where its name does not tell."""
+    json: bool = False
+    """Print one JSON document."""
+
+
+def verify(options: VerifyOptions) -> int:
+    from critic_jax.evaluation.released import verify as verify_model
+
+    found = verify_model(options.path, options.image, options.released)
+    show(found.document() if options.json else found.lines(), as_json=options.json)
+    return 1 if found.differing else 0
+
+
 VERBS: dict[str, Verb] = {
     "demo": Verb("learn and judge handwritten digits, write a report", DemoOptions, demo),
     "train": Verb("train a critic as a config says", TrainOptions, train, rest="overrides"),
@@ -210,6 +236,7 @@ VERBS: dict[str, Verb] = {
     "convert": Verb("make a checkpoint of a Hugging Face model", ConvertOptions, convert),
     "export": Verb("write a model as files that torch tools load", ExportOptions, export),
     "info": Verb("tell what a checkpoint is", InfoOptions, info),
+    "verify": Verb("hold released weights against what is published", VerifyOptions, verify),
 }
 
 

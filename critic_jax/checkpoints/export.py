@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 
 from critic_jax import __version__
-from critic_jax.checkpoints.arrays import ArrayReader
 from critic_jax.checkpoints.blocks import Block, ahead, blocks, parameters
 from critic_jax.checkpoints.convert import peak_memory_gb
 from critic_jax.checkpoints.fingerprint import WeightsDigest, fingerprint
@@ -26,7 +25,7 @@ from critic_jax.checkpoints.hf_settings import (
 from critic_jax.checkpoints.huggingface import HuggingFaceFolder
 from critic_jax.checkpoints.model_card import model_card
 from critic_jax.checkpoints.publish import published
-from critic_jax.checkpoints.store import MANIFEST, Manifest, find_model, prescribed, read_manifest
+from critic_jax.checkpoints.store import Manifest, open_checkpoint, prescribed
 from critic_jax.checkpoints.tensor_files import DTYPES
 from critic_jax.checkpoints.tensor_writer import Planned, ShardWriter, plan_shards, write_index
 from critic_jax.checkpoints.weights import LAYOUTS
@@ -51,7 +50,7 @@ def export(
     Returns what was written. Raises InputError for a damaged source or a target that exists.
     """
     began = time.perf_counter()
-    read, manifest, tokenizer = _open(source)
+    read, manifest, tokenizer = open_checkpoint(source)
     params = parameters(manifest.config)
     cast = next((d for d in DTYPES.values() if d.name == dtype), None)
     digest = WeightsDigest()
@@ -104,16 +103,6 @@ def export(
         "seconds": round(time.perf_counter() - began, 1),
         "peak_memory_gb": peak_memory_gb(),
     }
-
-
-def _open(source: str) -> tuple[ArrayReader | HuggingFaceFolder, Manifest, ChatTokenizer]:
-    folder = find_model(source)
-    if (folder / MANIFEST).exists():
-        manifest = read_manifest(folder)
-        tokenizer = ChatTokenizer.load(folder / "tokenizer")
-        return ArrayReader(folder / "params", manifest.config), manifest, tokenizer
-    read = HuggingFaceFolder(folder)
-    return read, Manifest(read.config, read.geometry, read.meta(source), ""), read.tokenizer()
 
 
 def _write_settings(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from critic_jax.checkpoints.publish import standing
 from critic_jax.errors import InputError
 
-# Everything of a model's repository but pickled weights, logs and pictures.
+# Everything of a model's repository but pickled weights, logs and pictures; and nothing below its
+# top folder, where some keep the steps of a training run, or other formats of the same weights.
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+_UNWANTED = "*/*"
 _HUB_ID = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
 
 
@@ -35,7 +40,7 @@ def local_folder(model: str | os.PathLike[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -43,15 +48,51 @@ def local_folder(model: str | os.PathLike[str]) -> Path:
 
     name, revision = found[1], found[2]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED))
+        with _quiet_client():
+            return Path(
+                snapshot_download(
+                    name, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
+                )
+            )
     except GatedRepoError:
         said = "asks for access: accept its terms on the hub, then log in (HF_TOKEN)"
     except RevisionNotFoundError:
-        said = f"has no revision {revision!r} on the hub"
+        said = f"has no revision {revision or 'main'!r} on the hub"
     except RepositoryNotFoundError:
         said = "is no folder here, and the hub has no such model (or it is private: set HF_TOKEN)"
-    except LocalEntryNotFoundError:
-        said = "is no folder here, and the hub cannot be reached"
-    except (HfHubHTTPError, OSError) as e:
-        said = f"cannot be downloaded ({(str(e).splitlines() or [type(e).__name__])[0]})"
+    except LocalEntryNotFoundError as e:
+        cause = _first_line(e.__cause__ or e)
+        said = f"is not complete on this machine, and the hub cannot be reached ({cause})"
+    except HFValidationError:
+        said = "is no folder here, and no name that a model on the hub can have"
+    except Exception as e:  # what breaks underway is of an HTTP library that releases change
+        said = f"cannot be downloaded ({_first_line(e)}); files that came whole are kept"
     raise InputError(f"{model}: {said}")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def _quiet_client() -> Iterator[None]:
+    """Bars on a terminal only, and no warning at every retry: what they come to is told once."""
+    from huggingface_hub.utils import logging
+    from huggingface_hub.utils.tqdm import (
+        are_progress_bars_disabled,
+        disable_progress_bars,
+        enable_progress_bars,
+    )
+
+    level = logging.get_verbosity()
+    hide = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    if hide:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if hide:
+            enable_progress_bars()

@@ -151,6 +151,23 @@ def find_model(model: str | os.PathLike[str]) -> Path:
     return folder
 
 
+def open_checkpoint(
+    model: str | os.PathLike[str],
+) -> tuple[ArrayReader | HuggingFaceFolder, Manifest, ChatTokenizer]:
+    """A model without its parameters: what reads them block by block, manifest, tokenizer.
+
+    A Hugging Face folder gets the manifest that converting it would write, without the digest.
+    Raises InputError for what is no model, or is damaged.
+    """
+    folder = find_model(model)
+    if (folder / MANIFEST).exists():
+        manifest = read_manifest(folder)
+        tokenizer = ChatTokenizer.load(folder / "tokenizer")
+        return ArrayReader(folder / "params", manifest.config), manifest, tokenizer
+    read = HuggingFaceFolder(folder)
+    return read, Manifest(read.config, read.geometry, read.meta(str(model)), ""), read.tokenizer()
+
+
 def load_checkpoint(model: str | os.PathLike[str], mesh: Mesh | None = None) -> Checkpoint:
     """Load a checkpoint of ours, a Hugging Face folder or a hub id, onto `mesh` (default: all
     devices). Parameters keep the type that they are stored in.
