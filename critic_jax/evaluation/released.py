@@ -294,7 +294,7 @@ def _unlike(config: ModelConfig, preset: ModelConfig) -> tuple[str, str]:
     return ", ".join(found), ", ".join(right)
 
 
-def parts_of(params: list[Param]) -> dict[str, int]:
+def parts_of(params: tuple[Param, ...]) -> dict[str, int]:
     """How many numbers each part of a model has."""
     parts: dict[str, int] = {}
     for param in params:
@@ -303,7 +303,7 @@ def parts_of(params: list[Param]) -> dict[str, int]:
     return parts
 
 
-def _not_finite(reader: ArrayReader | HuggingFaceFolder, params: list[Param]) -> list[str]:
+def _not_finite(reader: ArrayReader | HuggingFaceFolder, params: tuple[Param, ...]) -> list[str]:
     """Parameters that hold a NaN or an infinity; all weights are read once through."""
     found: list[str] = []
     every = [b for p in params for b in blocks(p, reader.dtype(p).itemsize)]
