@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -15,15 +15,63 @@ _File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
 
 
 @dataclass(frozen=True)
+class ImportOptions:
+    """Turn published files of critic records into a data set that training reads at random access.
+
+    Pictures are stored once, by content; the records of one picture stand together. Wrong records
+    are left out and told one by one in rejected.jsonl. The same command again goes on where one
+    was stopped.
+    """
+
+    sources: tyro.conf.Positional[tuple[Path, ...]]
+    """Parquet files or a folder of them (LLaVA-Critic-113k as published), JSONL or JSON files."""
+    output: Path
+    """Folder of the data set."""
+    images: Path | None = None
+    """Folder that picture paths start from; by default each file's own."""
+    tokenizer: Path | None = None
+    """A checkpoint or tokenizer folder: count text tokens now and not when training starts."""
+    workers: int | None = None
+    """Processes; by default one a core."""
+    strict: bool = False
+    """Stop at the first wrong record, with exit code 2."""
+    repeated_ids: Literal["reject", "number"] = "reject"
+    """Of a record whose id another has, with other content: leave it out, or call it ID#2."""
+    json: bool = False
+    """Print one JSON document."""
+
+
+def import_(options: ImportOptions) -> None:
+    from .importing.pool import core_count
+    from .importing.run import Import, import_records
+
+    if not options.sources:
+        raise InputError("no file to import is named")
+    if options.workers is not None and options.workers < 1:
+        raise InputError(f"--workers {options.workers}: at least one process does the work")
+    job = Import(
+        sources=options.sources,
+        output=options.output,
+        images=options.images,
+        tokenizer=options.tokenizer,
+        workers=options.workers or core_count(),
+        strict=options.strict,
+        repeated_ids=options.repeated_ids,
+    )
+    summary = {name: value for name, value in import_records(job).items() if name != "job"}
+    show({"output": options.output, **summary}, as_json=options.json)
+
+
+@dataclass(frozen=True)
 class ValidateOptions:
     """Check every record of a file as training would meet it; exit code 2 if one is wrong.
 
     A record has id, source, conversations and image, as in LLaVA-Critic-113k. All pictures are
-    opened.
+    opened. Of an import every record and picture is read back and compared with the index.
     """
 
     file: _File
-    """JSONL file, or JSON file with a list, of critic records."""
+    """JSONL file, or JSON file with a list, of critic records; or the folder of an import."""
     images: Path | None = None
     """Folder that picture paths start from; by default the file's own."""
     json: bool = False
@@ -31,9 +79,17 @@ class ValidateOptions:
 
 
 def validate(options: ValidateOptions) -> None:
+    from critic_jax.data.corpus import is_import
+
     from .validate import validate as check
 
-    found = check(options.file, options.images)
+    if is_import(options.file):
+        from .importing.pool import core_count
+        from .importing.recheck import recheck
+
+        found = recheck(options.file, core_count())
+    else:
+        found = check(options.file, options.images)
     if options.json:
         rejected = [asdict(record) for record in found.rejected]
         document = {"file": options.file, "records": found.records, "rejected": rejected}
@@ -49,23 +105,63 @@ def validate(options: ValidateOptions) -> None:
 
 @dataclass(frozen=True)
 class StatsOptions:
-    """Count what a file of critic records holds: sources, kinds of judgment, turns, lengths."""
+    """Count what critic records hold: sources, tasks, templates, verdicts, scores, lengths."""
 
     file: _File
-    """JSONL file, or JSON file with a list, of critic records."""
+    """JSONL file, or JSON file with a list, of critic records; or the folder of an import."""
+    page: Path | None = None
+    """Write the same as one self-contained HTML page of plots and tables."""
     json: bool = False
     """Print one JSON document."""
 
 
 def stats(options: StatsOptions) -> None:
-    from .statistics import statistics
+    from .page import write_page
+    from .statistics import columns, statistics
 
-    show(statistics(options.file), as_json=options.json)
+    found, rejected = columns(options.file)
+    summary = statistics(options.file, found, rejected)
+    if options.page is not None:
+        write_page(options.page, found, summary)
+    show(summary, as_json=options.json)
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Compare an import of LLaVA-Critic-113k with its published counts.
+
+    Exit code 2 if one differs.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """The import."""
+    json: bool = False
+    """Print one JSON document: folder, agrees, counts (name, published, found, agrees)."""
+
+
+def verify(options: VerifyOptions) -> None:
+    from .published import compare
+
+    counts = compare(options.folder)
+    agrees = all(count.agrees for count in counts)
+    if options.json:
+        lines = [{**asdict(count), "agrees": count.agrees} for count in counts]
+        show({"folder": options.folder, "agrees": agrees, "counts": lines}, as_json=True)
+    else:
+        for count in counts:
+            said = "agrees" if count.agrees else "DIFFERS"
+            print(
+                f"{count.name:<36} published {count.published:>7,}  found {count.found:>7,}  {said}"
+            )
+    if not agrees:
+        raise InputError(f"{options.folder}: not LLaVA-Critic-113k as published")
 
 
 VERBS: dict[str, Verb] = {
+    "import": Verb("make a data set of published parquet or JSON files", ImportOptions, import_),
     "validate": Verb("check every record and picture of a file", ValidateOptions, validate),
     "stats": Verb("count sources, kinds of judgment, turns and lengths", StatsOptions, stats),
+    "verify": Verb("compare an import with the published counts", VerifyOptions, verify),
 }
 
 
