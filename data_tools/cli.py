@@ -42,7 +42,8 @@ class ImportOptions:
 
 
 def import_(options: ImportOptions) -> None:
-    from .importing.pool import core_count
+    from critic_jax.pool import core_count
+
     from .importing.run import Import, import_records
 
     if not options.sources:
@@ -84,7 +85,8 @@ def validate(options: ValidateOptions) -> None:
     from .validate import validate as check
 
     if is_import(options.file):
-        from .importing.pool import core_count
+        from critic_jax.pool import core_count
+
         from .importing.recheck import recheck
 
         found = recheck(options.file, core_count())

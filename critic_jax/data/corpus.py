@@ -84,17 +84,27 @@ class Corpus:
 
     def record(self, number: int) -> Record:
         """Record `number` with the bytes of its pictures."""
-        stored = self.example(number)
+        return self.record_of(number, self.example(number))
+
+    def record_of(
+        self, number: int, stored: Mapping[str, Any], with_pictures: bool = True
+    ) -> Record:
+        """The record of a stored example; without its pictures where they are at hand already."""
         turns = stored["conversations"]
         pairs = zip(turns["from"], turns["value"], strict=True)
+        pictures = stored["pictures"] if with_pictures else ()
         return Record(
             id=stored["id"].decode(),
             source=stored["source"].decode(),
             conversations=tuple({"from": f.decode(), "value": v.decode()} for f, v in pairs),
-            images=tuple(self.picture(int(n)) for n in stored["pictures"]),
+            images=tuple(self.picture(int(n)) for n in pictures),
             line=number + 1,
             place=f"{self.folder} record {number + 1}",
         )
+
+    def name(self, number: int) -> str:
+        """The id of record `number`."""
+        return str(self.index["id"][number].as_py())
 
     def picture(self, number: int) -> bytes:
         """The bytes of picture `number`, a file as it came."""

@@ -9,10 +9,10 @@ from critic_jax.data import BadRecord
 from critic_jax.data.corpus import Corpus
 from critic_jax.errors import InputError
 from critic_jax.imaging import PictureError, open_picture
+from critic_jax.pool import Pool
 
 from ..check import text_fault
 from ..validate import Validation
-from .pool import Pool
 
 _STEP = 500  # records or pictures of one task
 

@@ -40,13 +40,15 @@ INDEX = pa.schema(
         ("prompt_characters", pa.int32()),
         ("answer_characters", pa.int32()),
         *(pa.field(n, pa.list_(pa.int32())) for n in ("pictures", "widths", "heights")),
+        pa.field("hashes", pa.list_(pa.string())),
         ("tiles", pa.int32()),
         ("picture_tokens", pa.int32()),
         ("text_tokens", pa.int32()),
     ]
 )
-"""The index, a row a record. `tiles` and `picture_tokens` are those of LLaVA-OneVision's geometry;
-`text_tokens` is null where the import was given no tokenizer."""
+"""The index, a row a record. `hashes` are the first 16 digits of each picture's SHA-256; `tiles`
+and `picture_tokens` are those of LLaVA-OneVision's geometry; `text_tokens` is null where the import
+was given no tokenizer."""
 
 
 def write_pictures(path: Path, wanted: Sequence[Needed], units: Mapping[int, Unit]) -> None:
@@ -150,6 +152,7 @@ def _entry(kept: Kept, line: Mapping[str, Any], config: str, tokens: int | None)
         "pictures": list(kept.pictures),
         "widths": [width for width, _ in sizes],
         "heights": [height for _, height in sizes],
+        "hashes": [p["hash"][:16] for p in line["pictures"]],
         "tiles": tiles,
         "picture_tokens": picture_tokens,
         "text_tokens": tokens,
