@@ -169,5 +169,5 @@ def write_published(
 
 def _parts(rows: list[Row], count: int) -> Iterator[list[Row]]:
     size = -(-len(rows) // count)
-    for first in range(0, len(rows), size):
+    for first in range(0, len(rows), max(size, 1)):
         yield rows[first : first + size]

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import Any
 
 import grain
+from absl import flags
 
 from critic_jax.data.encode import Encoder
 from critic_jax.data.plan import Budget, Group, Plan
@@ -106,6 +107,8 @@ def batches(
     first, stop = part or (0, rows.budget.rows)
     steps = grain.MapDataset.range(start, len(rows)).map(_Part(rows, first, stop))
     if workers:
+        if not flags.FLAGS.is_parsed():  # only absl's own main would do so
+            flags.FLAGS.mark_as_parsed()
         one = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
         several = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
         return steps.to_iter_dataset(one).mp_prefetch(several)

@@ -78,7 +78,13 @@ def load_config(name: str, overrides: list[str]) -> TrainConfig:
     if not overrides:
         return config
     _check_fields(overrides)
-    return tyro.cli(TrainConfig, default=config, args=overrides, prog=f"critic-jax train {name}")
+    return tyro.cli(
+        TrainConfig,
+        default=config,
+        args=overrides,
+        prog=f"critic-jax train {name}",
+        config=(tyro.conf.FlagConversionOff,),  # every field is a word and its value
+    )
 
 
 def _check_fields(overrides: list[str]) -> None:
