@@ -1,4 +1,4 @@
-"""Write packing_lengths.npz: lengths of records like those of LLaVA-Critic-113k, from a stated model.
+"""Write packing_lengths.npz: lengths like those of LLaVA-Critic-113k, from a stated model.
 
     python benchmarks/packing_lengths.py
 
@@ -10,8 +10,8 @@ model, in the absence of the data:
   of 224 to 512, 12 % small (100 to 330 a side), 4 % screens and pages (800x1000 to 1280x720). The
   published files hold 39 kB a pointwise and 77 kB a pairwise row, so large pictures must be few.
 - Text tokens, log-normal: prompts with median 420 (sigma 0.45), judgments with median 170
-  (sigma 0.5), both cut at 3,000. Records of one picture share 34 tokens of text (the system turn and
-  the head of the user's), and one pair in five shares its question and more: 40 to 300.
+  (sigma 0.5), both cut at 3,000. Records of one picture share 34 tokens of text (the system turn
+  and the head of the user's), and one pair in five shares its question and more: 40 to 300.
 """
 
 from pathlib import Path

@@ -7,7 +7,6 @@ records.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,28 +107,75 @@ class Plan:
     def _fill(self, waiting: deque[int], ahead: deque[int]) -> Step:
         """The next step, taken out of the groups that wait and those ahead."""
         bins = _Bins(self.budget)
+        if self.window:
+            while ahead and len(waiting) < self.window:
+                waiting.append(ahead.popleft())
+            if self._rows_end_first(waiting):
+                self._fill_rows(bins, waiting)
+                return bins.step()
         taken: list[int] = []
-        held = tokens = 0
-        room = self.budget.tokens * self.budget.rows if self.window else math.inf
+        held = 0
         while waiting or ahead:
             source = waiting or ahead
-            group = self.groups[source[0]]
-            count = len(group.members)
-            beyond = held + count > self.budget.records or tokens + group.tokens > room
-            if taken and beyond:
+            count = len(self.groups[source[0]].members)
+            if taken and held + count > self.budget.records:
                 break
             taken.append(source.popleft())
-            held, tokens = held + count, tokens + group.tokens
+            held += count
         left = bins.lay(taken, self.groups)
         waiting.extendleft(reversed(left))
         if self.window:
-            self._top_up(bins, waiting, ahead)
+            self._top_up(bins, waiting)
         return bins.step()
 
-    def _top_up(self, bins: _Bins, waiting: deque[int], ahead: deque[int]) -> None:
-        """Fill a step's gaps from the window: largest trees first, none beyond its records."""
-        while ahead and len(waiting) < self.window:
-            waiting.append(ahead.popleft())
+    def _rows_end_first(self, waiting: Sequence[int]) -> bool:
+        """Whether the rows are full before the step has its records: there is a choice to make."""
+        records, tokens, tiles = self.budget.records, self.budget.tokens, self.budget.tiles
+        tokens, tiles = tokens * self.budget.rows, tiles * self.budget.rows
+        for g in waiting:
+            group = self.groups[g]
+            records, tokens = records - len(group.members), tokens - group.tokens
+            tiles -= group.tiles
+            if records <= 0:
+                return False
+            if tokens <= 0 or tiles < 0:
+                return True
+        return False
+
+    def _fill_rows(self, bins: _Bins, waiting: deque[int]) -> None:
+        """Fill row after row, each time with the tree that leaves least room, in both sizes.
+
+        Distance to what is left, in shares of a row (norm-based greedy, Panigrahy et al. 2011,
+        Heuristics for Vector Bin Packing). The tree that waits longest goes first, so none waits
+        for ever.
+        """
+        budget = self.budget
+        groups = [self.groups[g] for g in waiting]
+        tokens = np.array([g.tokens for g in groups]) / budget.tokens
+        tiles = np.array([g.tiles for g in groups]) / max(budget.tiles, 1)
+        counts = np.array([len(g.members) for g in groups])
+        free = np.ones(len(groups), bool)
+        left = budget.records
+        for row in range(budget.rows):
+            # A hair above 1: the shares are rounded.
+            room, depth, first = 1 + 1e-9, 1 + 1e-9, row == 0
+            while True:
+                fits = np.flatnonzero(free & (tokens <= room) & (tiles <= depth) & (counts <= left))
+                if not len(fits):
+                    break
+                away = (room - tokens[fits]) ** 2 + (depth - tiles[fits]) ** 2
+                place = 0 if first else int(fits[np.argmin(away)])
+                first = False
+                free[place] = False
+                bins.rows[row].append(waiting[place])
+                room, depth = room - tokens[place], depth - tiles[place]
+                left -= int(counts[place])
+        kept = [g for place, g in enumerate(waiting) if free[place]]
+        waiting.clear()
+        waiting.extend(kept)
+
+    def _top_up(self, bins: _Bins, waiting: deque[int]) -> None:
+        """Fill a step's gaps from those that wait: largest first, none beyond its records."""
         left = self.budget.records - sum(len(self.groups[g].members) for g in bins.held())
         by_size = sorted(range(len(waiting)), key=lambda n: -self.groups[waiting[n]].tokens)
         used: set[int] = set()
