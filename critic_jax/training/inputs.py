@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 
 import jax
@@ -20,6 +21,7 @@ from critic_jax.data.rows import PlannedRows
 from critic_jax.data.selection import Part, held_out
 from critic_jax.errors import InputError
 from critic_jax.pool import core_count
+from critic_jax.remote import fetched
 from critic_jax.sharding import row_sharding
 from critic_jax.training.config import TrainConfig
 
@@ -32,6 +34,11 @@ def make_rows(config: TrainConfig, encoder: Encoder) -> tuple[PlannedRows, Plann
     """
     if bool(config.data) == bool(config.parts):
         raise InputError("give either data or parts: one file or import, or parts of imports")
+    config = replace(
+        config,
+        data=str(fetched(config.data)) if config.data else "",
+        parts=tuple(replace(part, path=str(fetched(part.path))) for part in config.parts),
+    )
     budget = Budget(config.global_batch, config.rows, config.row_tokens, config.row_tiles)
     if config.parts or is_import(config.data):
         return _of_imports(config, encoder, budget)
