@@ -57,14 +57,34 @@ def picture_name(record: Record, number: int) -> str:
     return f"picture {number + 1} of {len(record.images)}"
 
 
+_known: dict[tuple[str, bool], Picture | str] = {}
+"""What this process found of each picture (by hash, in a set or alone): many records share one."""
+
+
 def inspect_picture(record: Record, number: int) -> Picture:
-    """Read and decode picture `number` of a record. Raises PictureError that names the picture."""
+    """Read picture `number` of a record, and decode it the first time that this process meets it.
+
+    Raises PictureError that names the picture.
+    """
     image, name = record.images[number], picture_name(record, number)
     content = read_picture(image) if isinstance(image, Path) else image
-    opened = open_picture(content, name)
-    if len(record.images) > 1:  # several pictures are padded to squares
+    key = hashlib.sha256(content).hexdigest(), len(record.images) > 1
+    if key not in _known:
         try:
-            check_square(*opened.size)
+            _known[key] = _decoded(content, *key)
         except PictureError as error:
-            raise PictureError(f"{name}: {error}") from None
-    return Picture(hashlib.sha256(content).hexdigest(), *opened.size, len(content))
+            _known[key] = str(error)
+    found = _known[key]
+    if isinstance(found, str):
+        raise PictureError(f"{name}: {found}")
+    return found
+
+
+def _decoded(content: bytes, name: str, in_set: bool) -> Picture:
+    try:
+        opened = open_picture(content, name)
+        if in_set:  # several pictures are padded to squares
+            check_square(*opened.size)
+    except PictureError as error:
+        raise PictureError(str(error).removeprefix(f"{name}: ")) from None
+    return Picture(name, *opened.size, len(content))

@@ -103,15 +103,24 @@ def propose(
     least = len(chosen) / -(-len(chosen) // global_batch)
     found: list[Proposal] = []
     for tensor in tensors:
-        each, holding = 1, list[Proposal]()
+        rows, holding = chips // tensor, list[Proposal]()
         while not holding:
-            for tokens in _sizes(longest, GRAIN_TOKENS):
-                for tiles in _sizes(deepest, GRAIN_TILES):
-                    budget = Budget(global_batch, each * chips // tensor, tokens, tiles)
-                    proposal = _proposal(chosen, budget, tensor, chips, costs, needed)
-                    if proposal.records_a_step >= 0.95 * least:
-                        holding.append(proposal)
-            each *= 2
+            tried = [
+                _proposal(
+                    chosen,
+                    Budget(global_batch, rows, tokens, tiles),
+                    tensor,
+                    chips,
+                    costs,
+                    needed,
+                )
+                for tokens in _sizes(longest, GRAIN_TOKENS)
+                for tiles in _sizes(deepest, GRAIN_TILES)
+            ]
+            holding = [proposal for proposal in tried if proposal.records_a_step >= 0.95 * least]
+            if rows >= global_batch:  # more rows than records: it is the trees that do not divide
+                holding = holding or tried
+            rows *= 2
         found += holding
     return sorted(found, key=lambda proposal: (proposal.cost, proposal.rows))
 

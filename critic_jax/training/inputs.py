@@ -144,4 +144,7 @@ def host_rows(spread: NamedSharding, rows: int) -> tuple[int, int]:
             "that they are spread over"
         ) from None
     slices = [index[0].indices(rows)[:2] for index in held if index]
-    return min(first for first, _ in slices), max(stop for _, stop in slices)
+    first, stop = min(first for first, _ in slices), max(stop for _, stop in slices)
+    if sum(b - a for a, b in set(slices)) != stop - first:
+        raise InputError("this host's devices hold rows that do not stand together; order the mesh")
+    return first, stop

@@ -1,4 +1,4 @@
-"""The first pass of an import: every record read and checked, every picture decoded once a unit.
+"""The first pass of an import: every record read and checked, every picture decoded once a process.
 
 A unit's result is a file of lines, one a record, in the order of the unit: its existence says that
 the unit is done, so an import that was killed goes on behind the units that it has.
@@ -17,7 +17,7 @@ from critic_jax.data import BadRecord, Record
 from critic_jax.errors import InputError
 from critic_jax.files import write_json_lines
 
-from ..check import Picture, inspect_picture, picture_name, text_fault
+from ..check import inspect_picture, text_fault
 from ..describe import describe
 from .sources import Unit, rows
 
@@ -45,10 +45,9 @@ def read_scan(path: Path) -> Iterator[tuple[int, Line]]:
 
 
 def _lines(unit: Unit) -> Iterator[Line]:
-    seen: dict[tuple[str | bytes, bool], Picture | str] = {}
     for place, record in enumerate(rows(unit)):
         if isinstance(record, Record):
-            checked = _checked(record, seen)
+            checked = _checked(record)
             if isinstance(checked, dict):
                 yield {"place": place, **checked}
                 continue
@@ -56,23 +55,14 @@ def _lines(unit: Unit) -> Iterator[Line]:
         yield {"line": record.line, "id": record.id, "reason": _writable(record.reason)}
 
 
-def _checked(record: Record, seen: dict[tuple[str | bytes, bool], Picture | str]) -> Line | str:
+def _checked(record: Record) -> Line | str:
     """The line of a good record, or what is wrong with it."""
     if (fault := text_fault(record)) is not None:
         return fault
-    pictures: list[Picture] = []
-    for number, image in enumerate(record.images):
-        identity = hashlib.sha256(image).digest() if isinstance(image, bytes) else str(image)
-        key = identity, len(record.images) > 1
-        if key not in seen:
-            try:
-                seen[key] = inspect_picture(record, number)
-            except InputError as error:
-                seen[key] = str(error).removeprefix(f"{picture_name(record, number)}: ")
-        found = seen[key]
-        if isinstance(found, str):
-            return f"field 'image': {picture_name(record, number)}: {found}"
-        pictures.append(found)
+    try:
+        pictures = [inspect_picture(record, number) for number in range(len(record.images))]
+    except InputError as error:
+        return f"field 'image': {error}"
     return {
         "line": record.line,
         "id": record.id,

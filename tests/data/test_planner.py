@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_critic import GEOMETRY, tiny_tokenizer
 
 from critic_data.cli import main
-from critic_jax.data.chosen import Chosen, choose
+from critic_jax.data.chosen import Chosen, choose, forest
+from critic_jax.data.plan import Budget
 from critic_jax.data.planner import Costs, chip_count, learning_rate, propose
 from critic_jax.data.selection import Part
 from critic_jax.errors import InputError
@@ -47,9 +49,11 @@ def test_proposals_hold_every_record_and_the_batch(chosen: Chosen) -> None:
 
 
 def test_cost_is_the_slots_over_what_is_needed(chosen: Chosen) -> None:
-    found = propose(chosen, 8, 16, tensor_limit=1, costs=Costs(1.0, 0.0, 1))
-    large = max(found, key=lambda proposal: proposal.row_tokens)  # nothing is cut there
-    assert large.cost == pytest.approx(1 / large.token_fill)
+    needed = sum(tree.tokens for tree in forest(chosen, Budget(1, 1, 10**9, 10**9)).groups)
+    for proposal in propose(chosen, 8, 16, tensor_limit=1, costs=Costs(1.0, 0.0, 1)):
+        slots = proposal.steps * proposal.rows * proposal.row_tokens
+        assert proposal.cost == pytest.approx(slots / needed)
+        assert proposal.cost * proposal.token_fill >= 1 - 1e-9  # more where trunks are repeated
 
 
 def test_a_batch_too_large_for_the_set(chosen: Chosen) -> None:
@@ -68,3 +72,14 @@ def test_the_command(
     assert main([*words, "--global-batch", "8"]) == 0
     assert "learning_rate   1e-06" in capsys.readouterr().out
     assert main([*words[:-1], "v5e"]) == 2
+
+
+def test_trees_that_do_not_divide_the_batch() -> None:
+    """Steps of 32 records out of trees of 20: no number of rows makes them full."""
+    count = 400
+    shared = np.where(np.arange(count) % 20, 399, 0).astype(np.int32)
+    sizes = np.full(count, 400, np.int32), np.full(count, 3, np.int32)
+    numbers = np.arange(count, dtype=np.int32)
+    chosen = Chosen((), np.zeros(count, np.int32), numbers, *sizes, shared, np.ones(count))
+    best = propose(chosen, 4, 32)[0]
+    assert best.records_a_step == 20 and best.row_tokens >= 400
