@@ -113,7 +113,7 @@ def test_a_killed_input_goes_on_with_other_hosts_and_workers(run: Run) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", [40], indirect=True)
+@pytest.mark.parametrize("run", [20], indirect=True)
 def test_twenty_random_cuts(run: Run) -> None:
     dice = random.Random(0)
     for _ in range(20):
