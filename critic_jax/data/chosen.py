@@ -93,12 +93,14 @@ def choose(
         kept = kept_records(part, corpora[place].index, seed)
         key = place, float(part.weight)
         keeps[key] = keeps[key] | kept if key in keeps else kept
-    hashes: list[list[str]] = []
-    ids: list[str] = []
-    for corpus in corpora:
-        hashes += corpus.index["hashes"].to_pylist()
-        ids += corpus.index["id"].to_pylist()
-    out = held_out(hashes, ids, validation)
+    out = np.zeros(sum(map(len, corpora)), bool)
+    if validation:
+        hashes: list[list[str]] = []
+        ids: list[str] = []
+        for corpus in corpora:
+            hashes += corpus.index["hashes"].to_pylist()
+            ids += corpus.index["id"].to_pylist()
+        out = held_out(hashes, ids, validation)
     firsts = np.cumsum([0, *(len(corpus) for corpus in corpora)])
     sides: tuple[list[Chosen], list[Chosen]] = ([], [])
     measured = [_measured(corpus, tokenizer, geometry, workers) for corpus in corpora]
@@ -123,22 +125,24 @@ def _measured(
     corpus: Corpus, tokenizer: ChatTokenizer, geometry: ImageGeometry, workers: int
 ) -> _Measured:
     lengths = corpus_lengths(corpus, tokenizer, workers)
-    sizes: dict[tuple[int, int], tuple[int, int]] = {}
+    columns = [corpus.index[name].combine_chunks() for name in ("widths", "heights", "pictures")]
+    widths, heights, pictures = (column.flatten().to_numpy() for column in columns)
+    starts = columns[0].offsets.to_numpy()
+    counts = np.diff(starts)
     in_set = picture_in_set_token_count(geometry)
-    columns = (corpus.index[name].to_pylist() for name in ("widths", "heights", "pictures"))
     visual = np.zeros((len(corpus), 2), np.int64)  # tokens, tiles
-    each = np.zeros(len(corpus), np.int64)  # tokens of a record's first picture
-    for n, (widths, heights, pictures) in enumerate(zip(*columns, strict=True)):
-        if len(pictures) == 1:
-            size = widths[0], heights[0]
-            if size not in sizes:
-                count = picture_token_count(*size, geometry), picture_tile_count(*size, geometry)
-                sizes[size] = count
-            visual[n] = sizes[size]
-            each[n] = sizes[size][0]
-        elif pictures:
-            visual[n] = len(pictures) * in_set, len(set(pictures))
-            each[n] = in_set
+    visual[:, 0] = counts * in_set
+    for n in np.flatnonzero(counts > 1).tolist():
+        visual[n, 1] = len(set(pictures[starts[n] : starts[n + 1]].tolist()))
+    alone = np.flatnonzero(counts == 1)
+    pairs = np.stack([widths[starts[alone]], heights[starts[alone]]], -1)
+    sizes, which = np.unique(pairs, axis=0, return_inverse=True)
+    found = [
+        (picture_token_count(w, h, geometry), picture_tile_count(w, h, geometry))
+        for w, h in sizes.tolist()
+    ]
+    visual[alone] = np.array(found, np.int64).reshape(-1, 2)[which.reshape(-1)]
+    each = np.where(counts == 1, visual[:, 0], in_set)  # tokens of a record's first picture
     order = lengths.order
     return _Measured(
         lengths,

@@ -1,5 +1,6 @@
 """Rows planned from an import's index against the published records encoded one by one."""
 
+import json
 import pickle
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from critic_jax.data.rows import Batch
 from critic_jax.data.selection import Part
 from critic_jax.errors import InputError
 from critic_jax.tree import Path as Sequence_
-from critic_jax.tree import build, size, token_keys
+from critic_jax.tree import build, size, tile_count, token_keys
 
 BUDGET = Budget(records=16, rows=4, tokens=2600, tiles=24)
 Key = tuple[bytes, bytes]
@@ -235,3 +236,31 @@ def test_hosts_hold_slices_that_make_the_step(hosts: int, imported: Path) -> Non
                 assert (joined == array).all()
             else:
                 assert all(part[name] == array for part in of_hosts)
+
+
+def test_sets_of_pictures_and_text_alone_have_their_sizes_too(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.jpg").write_bytes(picture_file(number))
+    ask = {"from": "human", "value": "<image> or <image>?"}
+    lines = [
+        {"id": f"{n}", "image": image, "conversations": [turn, {"from": "gpt", "value": f"{n}."}]}
+        for n, (image, turn) in enumerate(
+            [
+                (["0.jpg", "1.jpg"], ask),
+                (["0.jpg", "1.jpg"], ask),
+                (["2.jpg", "2.jpg"], ask),
+                (None, {"from": "human", "value": "Hello"}),
+                ("0.jpg", {"from": "human", "value": "<image>\nWhat?"}),
+            ]
+        )
+    ]
+    source = tmp_path / "list.jsonl"
+    source.write_text("\n".join(map(json.dumps, lines)))
+    import_records(small_import((source,), tmp_path / "out"))
+    planned = corpus_rows(tmp_path / "out")
+    assert sorted(len(tree.members) for tree in planned.plan.groups) == [1, 1, 1, 2]
+    for tree in planned.plan.groups:
+        paths = planned.paths(tree.members)
+        assert tree.tokens == size(build(token_keys(paths), range(len(paths))))
+        assert tree.tiles == tile_count(paths, range(len(paths)))
+    assert planned[0]["records"] == 5
