@@ -60,7 +60,7 @@ class JudgeOptions:
     """
 
     model: str
-    """Folder of a critic, as training saves it or in the Hugging Face layout."""
+    """Folder of a critic, as training saves it or in the Hugging Face layout; or a hub id."""
     input: Path
     """JSONL file to judge."""
     output: Path
@@ -71,6 +71,8 @@ class JudgeOptions:
     """Write wrong lines to rejected.jsonl beside the output and judge the rest."""
     limit: int | None = None
     """Judge the first LIMIT lines only."""
+    repetition_penalty: float | None = None
+    """Instead of the penalty that the checkpoint prescribes; 1 switches it off."""
     json: bool = False
     """Print the summary as one JSON document."""
 
@@ -91,7 +93,7 @@ class GenerateOptions:
     """
 
     model: str
-    """Folder of a model, as training saves it or in the Hugging Face layout."""
+    """Folder of a model, as training saves it or in the Hugging Face layout; or a hub id."""
     input: Path
     """JSONL file of prompts."""
     output: Path | None = None
@@ -110,6 +112,8 @@ class GenerateOptions:
     """Seed of the sampling."""
     skip_bad: bool = False
     """Write wrong lines to rejected.jsonl beside the output and answer the rest."""
+    repetition_penalty: float | None = None
+    """Instead of the penalty that the checkpoint prescribes; 1 switches it off."""
 
 
 def generate(options: GenerateOptions) -> None:
@@ -141,11 +145,52 @@ def report(options: ReportOptions) -> None:
 
 
 @dataclass(frozen=True)
-class InfoOptions:
-    """Tell what a checkpoint is: layout, sizes, parameters by part, where it is from."""
+class ConvertOptions:
+    """Make a checkpoint of a Hugging Face model; memory stays small, whatever the model's size."""
 
-    path: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
-    """Folder of a checkpoint, ours or in the Hugging Face layout."""
+    src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
+    """Folder of safetensors files, or a hub id such as lmms-lab/llava-critic-7b (@REVISION)."""
+    dst: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
+    """Folder of the checkpoint; one that is there is replaced when the new one is complete."""
+    json: bool = False
+    """Print what was read as one JSON document."""
+
+
+def convert(options: ConvertOptions) -> None:
+    from critic_jax.checkpoints.convert import convert as convert_model
+
+    show(convert_model(options.src, options.dst), as_json=options.json)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write a model as files that torch tools load."""
+
+    src: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
+    """Folder of a checkpoint, ours or in the Hugging Face layout, or a hub id."""
+    dst: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DST")]
+    """New folder for safetensors files, configs, tokenizer and model card."""
+    layout: Literal["lmms-lab", "hf"]
+    """As LLaVA-NeXT's code loads it, or as transformers' LlavaOnevisionForConditionalGeneration."""
+    dtype: Literal["bfloat16", "float16", "float32"] | None = None
+    """Type of the written weights; by default that of the checkpoint."""
+    json: bool = False
+    """Print what was written as one JSON document."""
+
+
+def export(options: ExportOptions) -> None:
+    from critic_jax.checkpoints.export import export as export_model
+
+    written = export_model(options.src, options.dst, options.layout, options.dtype)
+    show(written, as_json=options.json)
+
+
+@dataclass(frozen=True)
+class InfoOptions:
+    """Tell what a model is: sizes, types, provenance, sampler settings, fingerprint."""
+
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """Folder of a checkpoint, ours or in the Hugging Face layout, or a hub id."""
     json: bool = False
     """Print one JSON document."""
 
@@ -156,13 +201,42 @@ def info(options: InfoOptions) -> None:
     show(describe(options.path), as_json=options.json)
 
 
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Hold a checkpoint of the released weights against what is published of them.
+
+    One row a check: ok, differs (found and expected) or not checked (why). The exit code is 0 if
+    nothing differs and 1 if something does.
+    """
+
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """Folder of a checkpoint, ours or in the Hugging Face layout, or a hub id."""
+    image: Path | None = None
+    """The picture llava_v1_5_radar.jpg: run the model, compare its first logits and its answer."""
+    released: str | None = None
+    """The model it should be (7b-ov, critic-7b, or a hub id), where its name does not tell."""
+    json: bool = False
+    """Print one JSON document."""
+
+
+def verify(options: VerifyOptions) -> int:
+    from critic_jax.evaluation.released import verify as verify_model
+
+    found = verify_model(options.path, options.image, options.released)
+    show(found.document() if options.json else found.lines(), as_json=options.json)
+    return 1 if found.differing else 0
+
+
 VERBS: dict[str, Verb] = {
     "demo": Verb("learn and judge handwritten digits, write a report", DemoOptions, demo),
     "train": Verb("train a critic as a config says", TrainOptions, train, rest="overrides"),
     "judge": Verb("score or compare the answers in a JSONL file", JudgeOptions, judge),
     "generate": Verb("answer the prompts in a JSONL file", GenerateOptions, generate),
     "report": Verb("make one HTML page of judgments", ReportOptions, report),
+    "convert": Verb("make a checkpoint of a Hugging Face model", ConvertOptions, convert),
+    "export": Verb("write a model as files that torch tools load", ExportOptions, export),
     "info": Verb("tell what a checkpoint is", InfoOptions, info),
+    "verify": Verb("hold released weights against what is published", VerifyOptions, verify),
 }
 
 

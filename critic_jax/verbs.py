@@ -24,14 +24,15 @@ class Verb:
     Attributes:
         summary: one line for the table of verbs.
         options: a dataclass; its docstring and its fields' docstrings are the verb's `--help`.
-        run: does the work; gets an instance of `options`. Heavy imports belong inside it.
+        run: does the work; gets an instance of `options`, and may return an exit code. Heavy
+            imports belong inside it.
         rest: the field of `options` that takes, as a tuple of words, whatever the other fields do
             not know (`train` hands `--field value` on to its config); None refuses such words.
     """
 
     summary: str
     options: type[Any]
-    run: Callable[[Any], None]
+    run: Callable[[Any], int | None]
     rest: str | None = None
 
 
@@ -56,7 +57,7 @@ def dispatch(
     try:
         if verb is None:
             raise InputError(_unknown(name, verbs, program))
-        verb.run(_read_options(f"{program} {name}", verb, arguments))
+        return verb.run(_read_options(f"{program} {name}", verb, arguments)) or 0
     except InputError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2
@@ -68,7 +69,6 @@ def dispatch(
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def _read_options(program: str, verb: Verb, arguments: list[str]) -> Any:

@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = {"critic-jax": critic_jax.cli.VERBS, "critic-data": critic_data.cli.VERBS}
 
+AFTER_THE_DEMO = ("judging", "data", "weights")
+
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -118,15 +120,30 @@ def after_the_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "code",
     [
         code
-        for page in (ROOT / "README.md", ROOT / "docs/judging.md", ROOT / "docs/data.md")
+        for page in (ROOT / "README.md", *(ROOT / f"docs/{n}.md" for n in AFTER_THE_DEMO))
         for code in fenced(page, "python")
     ],
 )
-def test_the_blocks_about_judging_and_data_run_after_the_demo(
+def test_the_blocks_about_a_critic_run_after_the_demo(
     code: str, after_the_demo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(after_the_demo)
     exec(compile(code, "page", "exec"), {})
+
+
+def test_the_commands_about_weights_run_after_the_demo(
+    after_the_demo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of the block about the demo's critic; other blocks name models of the hub."""
+    monkeypatch.chdir(after_the_demo)
+    blocks = fenced(ROOT / "docs/weights.md", "sh")
+    (block,) = [b for b in blocks if b.startswith("critic-jax export runs/demo/critic ")]
+    lines = [shlex.split(line) for line in block.splitlines()]
+    assert [words[1] for words in lines] == ["export", "convert", "info"]
+    for script, *words in lines:
+        assert script == "critic-jax" and critic_jax.cli.main(words) == 0
+    made, last = capsys.readouterr().out.split("fingerprint")[1:3]
+    assert made.split()[0] == last.split()[0]
 
 
 @pytest.mark.parametrize("code", fenced(ROOT / "docs" / "pieces.md", "python"))

@@ -34,18 +34,20 @@ class RestOptions:
 class Program:
     """A console script whose verbs note their options, or raise what they are told to."""
 
-    def __init__(self, error: BaseException | None = None) -> None:
+    def __init__(self, error: BaseException | None = None, code: int | None = None) -> None:
         self.error = error
+        self.code = code
         self.seen: list[object] = []
         self.verbs = {
             "count": Verb("count something", Options, self.run),
             "train": Verb("hand words on", RestOptions, self.run, rest="overrides"),
         }
 
-    def run(self, options: object) -> None:
+    def run(self, options: object) -> int | None:
         if self.error is not None:
             raise self.error
         self.seen.append(options)
+        return self.code
 
     def __call__(self, *words: str) -> int:
         return dispatch("prog", "About it.", self.verbs, words)
@@ -55,6 +57,11 @@ def test_a_verb_gets_its_options() -> None:
     program = Program()
     assert program("count", "--path", "a/b", "--fast") == 0
     assert program.seen == [Options(Path("a/b"), fast=True)]
+
+
+def test_a_verb_may_return_an_exit_code() -> None:
+    assert Program(code=1)("count", "--path", "x") == 1
+    assert Program(code=0)("count", "--path", "x") == 0
 
 
 def test_words_after_a_config_are_handed_on_in_order() -> None:

@@ -5,10 +5,10 @@ from functools import cache
 import numpy as np
 
 from critic_jax.checkpoints import Checkpoint
-from critic_jax.checkpoints.huggingface import nested_shapes, set_in
+from critic_jax.checkpoints.blocks import shapes
 from critic_jax.imaging import ImageGeometry
 from critic_jax.judging.templates import get_template, template_names
-from critic_jax.models.build import Params
+from critic_jax.models.build import Params, set_in
 from critic_jax.models.config import ModelConfig, tiny
 from critic_jax.text import ChatTokenizer, train_tokenizer
 
@@ -17,21 +17,23 @@ GEOMETRY = ImageGeometry(tile_size=16, patch_size=4, pinpoints=((16, 16), (16, 3
 
 
 @cache
-def tiny_tokenizer() -> ChatTokenizer:
+def tiny_tokenizer(vocab_size: int = 800) -> ChatTokenizer:
     """Learned from every template's prompt, so that prompts are short in tokens."""
     texts = []
     for template in map(get_template, template_names()):
         pair = {"response_a": "It is a 7.", "response_b": "It is a 1."}
         answers = pair if template.kind == "pairwise" else {"response": "It is a 7."}
         texts.append(template.render(question="Which digit is it?", **answers))
-    return train_tokenizer([*texts, "system\nYou are a helpful assistant.", "assistant\n"], 800)
+    return train_tokenizer(
+        [*texts, "system\nYou are a helpful assistant.", "assistant\n"], vocab_size
+    )
 
 
 def random_params(config: ModelConfig, seed: int = 0) -> Params:
     """Weights that make answers varied; drawn without compiling anything."""
     rng = np.random.default_rng(seed)
     params: Params = {}
-    for path, shape in sorted(nested_shapes(config).items()):
+    for path, shape in sorted(shapes(config).items()):
         mean, deviation = (1.0, 0.1) if path[-1] == "scale" else (0.0, 0.2)
         set_in(params, path, rng.normal(mean, deviation, shape).astype(np.float32))
     return params

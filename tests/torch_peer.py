@@ -3,7 +3,13 @@
 from pathlib import Path
 
 import torch
+from tiny_critic import tiny_tokenizer
 from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
+
+from critic_jax.checkpoints.huggingface import HuggingFaceFolder, read_params
+from critic_jax.models.build import Params
+from critic_jax.sharding import make_mesh
+from critic_jax.text import ChatTokenizer
 
 IMAGE, VIDEO, VOCABULARY = 498, 499, 500
 
@@ -51,6 +57,17 @@ def make_peer(
             else:
                 tensor.normal_(0.0, 1.5 * tensor[0].numel() ** -0.5)
     return model
+
+
+def peer_tokenizer() -> ChatTokenizer:
+    """One whose `<image>` is the peer's; the row after it is left for `<video>`."""
+    return tiny_tokenizer(IMAGE + 1)
+
+
+def read_peer(folder: Path) -> tuple[HuggingFaceFolder, Params]:
+    """A Hugging Face folder and its parameters, as our loader reads them."""
+    read = HuggingFaceFolder(folder)
+    return read, read_params(read, make_mesh())
 
 
 def save_peer(model: LlavaOnevisionForConditionalGeneration, folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """Checkpoints: the weight table, Hugging Face folders, our own Orbax folders."""
 
-from critic_jax.checkpoints.store import Checkpoint, load_checkpoint, save_checkpoint
+from critic_jax.checkpoints.hub import model_name
+from critic_jax.checkpoints.store import Checkpoint, load_checkpoint, prescribed, save_checkpoint
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "load_checkpoint", "model_name", "prescribed", "save_checkpoint"]

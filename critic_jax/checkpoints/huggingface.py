@@ -1,209 +1,207 @@
-"""Read a Hugging Face folder of LLaVA-OneVision or LLaVA-Critic weights."""
+"""A Hugging Face folder of LLaVA-OneVision or LLaVA-Critic weights, seen through the table."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from contextlib import ExitStack
+import math
+import re
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
-from flax import nnx
-from safetensors import SafetensorError, safe_open
+from jax.sharding import Mesh
 
-from critic_jax.checkpoints.weights import LAYOUTS, Weight, detect_layout, weights
+from critic_jax.checkpoints.blocks import Block, Param, parameters
+from critic_jax.checkpoints.hf_config import read_config, read_json
+from critic_jax.checkpoints.hub import model_name
+from critic_jax.checkpoints.tensor_files import TensorFiles
+from critic_jax.checkpoints.weights import LAYOUTS, detect_layout
 from critic_jax.errors import InputError
-from critic_jax.imaging import ImageGeometry
-from critic_jax.models.build import Params, abstract
-from critic_jax.models.config import DecoderConfig, ModelConfig, TowerConfig
+from critic_jax.models.build import Params, abstract, get_in, set_in
+from critic_jax.progress import progress
+from critic_jax.sharding import param_shardings
+from critic_jax.text import ChatTokenizer
 
-# The tower that every released lmms-lab checkpoint names; its config holds no sizes.
-_SO400M = "siglip-so400m-patch14-384"
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file. Raises InputError if it isn't one."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as e:
-        raise InputError(f"{path}: not valid JSON ({e})") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: a JSON object is expected, found {type(value).__name__}")
-    return value
+# What is kept of a folder beside weights and tokenizer, to be given back on export.
+SETTINGS = (
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
 
 
-def read_config(folder: Path) -> tuple[ModelConfig, ImageGeometry]:
-    """Sizes and picture geometry from `config.json`, of the original family or transformers'."""
-    path = folder / "config.json"
-    values = read_json(path)
-    try:
-        if "text_config" in values:
-            return _from_transformers(values)
-        return _from_original(values, path)
-    except KeyError as e:
-        raise InputError(f"{path}: field {e} is missing") from None
-    except (AttributeError, TypeError, ValueError) as e:
-        raise InputError(f"{path}: not the config of a LLaVA-OneVision ({e})") from None
+class HuggingFaceFolder:
+    """Config and tensors, all checked by name, type and shape before anything is read.
 
-
-def _from_transformers(values: dict[str, Any]) -> tuple[ModelConfig, ImageGeometry]:
-    text, vision = values["text_config"], values["vision_config"]
-    tied = text.get("tie_word_embeddings", values.get("tie_word_embeddings", False))
-    layers = vision["num_hidden_layers"]
-    select = values.get("vision_feature_layer", -1)
-    kept = layers + 1 + select if select < 0 else select
-    tower = TowerConfig(
-        hidden_size=vision["hidden_size"],
-        ffn_size=vision["intermediate_size"],
-        num_heads=vision["num_attention_heads"],
-        num_layers=kept,
-        tile_size=vision["image_size"],
-        patch_size=vision["patch_size"],
-        norm_eps=vision.get("layer_norm_eps", 1e-6),
-    )
-    return ModelConfig(_decoder(text, tied), tower), _geometry(
-        tower, values.get("image_grid_pinpoints"), values.get("vision_aspect_ratio"), "hf"
-    )
-
-
-def _from_original(values: dict[str, Any], path: Path) -> tuple[ModelConfig, ImageGeometry]:
-    name = str(values["mm_vision_tower"])
-    if _SO400M not in name:
-        raise InputError(f"{path}: mm_vision_tower is {name!r}; only {_SO400M} is known")
-    tower = TowerConfig()
-    decoder = _decoder(values, values.get("tie_word_embeddings", False))
-    aspect = values.get("image_aspect_ratio")
-    geometry = _geometry(tower, values.get("image_grid_pinpoints"), aspect, "original")
-    return ModelConfig(decoder, tower), geometry
-
-
-def _decoder(text: dict[str, Any], tied: bool) -> DecoderConfig:
-    heads, width = text["num_attention_heads"], text["hidden_size"]
-    rope = text.get("rope_parameters") or {}
-    return DecoderConfig(
-        vocab_size=text["vocab_size"],
-        hidden_size=width,
-        ffn_size=text["intermediate_size"],
-        num_layers=text["num_hidden_layers"],
-        num_heads=heads,
-        num_kv_heads=text.get("num_key_value_heads", heads),
-        head_dim=text.get("head_dim") or width // heads,
-        rope_theta=float(text.get("rope_theta") or rope.get("rope_theta") or 1e6),
-        norm_eps=text.get("rms_norm_eps", 1e-6),
-        tied_embeddings=bool(tied),
-    )
-
-
-def _geometry(tower: TowerConfig, pinpoints: Any, aspect: Any, unpad: Any) -> ImageGeometry:
-    options: dict[str, Any] = {"tile_size": tower.tile_size, "patch_size": tower.patch_size}
-    if isinstance(pinpoints, list):
-        # transformers lists (height, width), the original code (width, height), as ours does.
-        swap = unpad == "hf"
-        options["pinpoints"] = tuple((b, a) if swap else (a, b) for a, b in pinpoints)
-    if isinstance(aspect, str) and aspect.startswith("anyres_max_"):
-        options["max_grid_tiles"] = int(aspect.removeprefix("anyres_max_"))
-    return ImageGeometry(unpad=unpad, **options)
-
-
-def shards(folder: Path) -> list[Path]:
-    """The safetensors files of a folder.
-
-    Raises InputError if there are none, or if the index names one that is not there.
+    Attributes: `config`, `geometry`; `params`, in the table's order; `layout`, a key of `LAYOUTS`;
+    `passed_over`, names of tensors that the model has no use for.
     """
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        listed = read_json(index).get("weight_map")
-        if not isinstance(listed, dict) or not listed:
-            raise InputError(f"{index}: field 'weight_map' should name the file of each tensor")
-        names = sorted(set(map(str, listed.values())))
-        for name in names:
-            if not (folder / name).exists():
-                raise InputError(f"{index}: names {name}, which is not in the folder")
-        return [folder / n for n in names]
-    found = sorted(folder.glob("*.safetensors"))
-    if not found:
-        raise InputError(f"{folder}: holds no .safetensors weights (pickled ones are not read)")
-    return found
 
-
-def read_params(folder: Path, config: ModelConfig) -> tuple[Params, str]:
-    """All parameters as float32 or as stored (bfloat16, float16), and the name of the layout found.
-
-    Raises InputError for missing, surplus or mis-shaped tensors.
-    """
-    with ExitStack() as files:
-        where: dict[str, Any] = {}
-        for path in shards(folder):
-            try:
-                opened = files.enter_context(safe_open(path, framework="flax"))
-            except SafetensorError as e:
-                raise InputError(f"{path}: not a readable safetensors file ({e})") from None
-            for key in opened.keys():  # noqa: SIM118 (not a mapping)
-                if key in where:
-                    raise InputError(f"{path}: tensor {key} is in another shard too")
-                where[key] = opened
-        layout = detect_layout(where)
+    def __init__(self, folder: Path) -> None:
+        """Raises InputError for tensors that are missing, surplus or mis-shaped."""
+        self.folder = folder
+        self.config, self.geometry = read_config(folder)
+        self._files = TensorFiles(folder)
+        names = self._files.tensors
+        layout = detect_layout(names)
         if layout is None:
             raise InputError(f"{folder}: the tensor names are of no known LLaVA-OneVision layout")
-        table = weights(config)
-        _check_names(folder, set(where), table, layout, config)
-        shapes = nested_shapes(config)
-        params: Params = {}
-        for weight in table:
-            value = _gather(folder, weight, layout, shapes, lambda k: where[k].get_tensor(k))
-            set_in(params, weight.path, jnp.asarray(value))
-        return params, layout
+        self.layout = layout
+        self.params = parameters(self.config)
+        self.passed_over = self._check_names()
+        for param in self.params:
+            self._check_shapes(param)
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that hold the tensors."""
+        return self._files.files
 
-def _check_names(
-    folder: Path, present: set[str], table: list[Weight], layout: str, config: ModelConfig
-) -> None:
-    wanted = {k for w in table for k in w.keys(LAYOUTS[layout])}
-    missing = sorted(wanted - present)
-    if missing:
-        raise InputError(f"{folder}: {len(missing)} tensors missing, the first is {missing[0]}")
-    # A tied head may be stored all the same; rotary constants are recomputed.
-    tied_head = LAYOUTS[layout]["head"] + "lm_head.weight"
-    ignored = {tied_head} if config.decoder.tied_embeddings else set()
-    surplus = sorted(k for k in present - wanted - ignored if not k.endswith("inv_freq"))
-    if surplus:
-        raise InputError(f"{folder}: {len(surplus)} unknown tensors, the first is {surplus[0]}")
-
-
-def _gather(
-    folder: Path,
-    weight: Weight,
-    layout: str,
-    shapes: dict[tuple[str, ...], tuple[int, ...]],
-    get: Callable[[str], Any],
-) -> np.ndarray:
-    shape = shapes[weight.path]
-    each = shape[1:] if weight.layers else shape
-    parts = []
-    for key in weight.keys(LAYOUTS[layout]):
-        tensor = np.asarray(get(key))
-        try:
-            parts.append(weight.read(tensor, each))
-        except ValueError:
+    def tokenizer(self) -> ChatTokenizer:
+        """The tokenizer beside the weights. Raises InputError if it has more ids than rows."""
+        tokenizer = ChatTokenizer.load(self.folder)
+        rows = self.config.decoder.vocab_size
+        if tokenizer.vocab_size > rows:
             raise InputError(
-                f"{folder}: tensor {key} has shape {list(tensor.shape)}, "
-                f"the config asks for {list(each)}"
-            ) from None
-    return np.stack(parts) if weight.layers else parts[0]
+                f"{self.folder}: the tokenizer has {tokenizer.vocab_size} ids, "
+                f"the embedding {rows} rows; it must have as many or more"
+            )
+        return tokenizer
+
+    def meta(self, source: str) -> dict[str, Any]:
+        """What a checkpoint remembers of the folder: where from, layout, types, settings."""
+        kept = {name: self.folder / name for name in SETTINGS}
+        generation = self.folder / "generation_config.json"
+        return {
+            "name": model_name(source),
+            "from": source,
+            "layout": self.layout,
+            "dtype": ", ".join(sorted({self.dtype(p).name for p in self.params})),
+            "generation": read_json(generation) if generation.exists() else {},
+            "source": {n: read_json(p) for n, p in kept.items() if p.exists()},
+        }
+
+    def keys(self, param: Param) -> list[str]:
+        """The names of a parameter's tensors, in layer order."""
+        return param.weight.keys(LAYOUTS[self.layout])
+
+    def dtype(self, param: Param) -> np.dtype:
+        """What all tensors of the parameter are stored as."""
+        return self._files.dtype(self.keys(param)[0])
+
+    def read(self, block: Block) -> np.ndarray:
+        """A block as torch's tensor has it."""
+        key = self.keys(block.param)[block.layer or 0]
+        rows = block.rows
+        whole = (rows.start, rows.stop) == (0, self._files.tensors[key].shape[0])
+        return self._files.read(key) if whole else self._files.read(key, rows)
+
+    def part(self, param: Param, index: tuple[slice, ...]) -> np.ndarray:
+        """What `index` cuts out of a whole parameter, read from its tensors and little else."""
+        cut = [range(*s.indices(n)) for s, n in zip(index, param.shape, strict=True)]
+        keys = self.keys(param)
+        if not param.weight.layers:
+            return self._part(param, keys[0], cut)
+        out = np.empty([len(c) for c in cut], self.dtype(param))
+        for row, layer in zip(out, cut[0], strict=True):
+            row[...] = self._part(param, keys[layer], cut[1:])
+        return out
+
+    def _part(self, param: Param, key: str, cut: list[range]) -> np.ndarray:
+        weight, each = param.weight, param.each
+        stored = self._files.tensors[key].shape
+        if not weight.inputs:
+            if len(stored) == len(each):
+                return self._files.read(key, *map(_slice, cut))
+            return weight.read(self._files.read(key), each)[tuple(map(_slice, cut))]
+        # Either side of the map is flattened in the tensor: the first axis of a side bounds what
+        # is read, the side's other axes are cut afterwards.
+        sides = [(cut[a], each[a]) for a in (slice(weight.inputs), slice(weight.inputs, None))]
+        spans = [(len(c[0]), *s[1:]) for c, s in sides]
+        inputs, outputs = (
+            slice(c[0].start * math.prod(s[1:]), c[0].stop * math.prod(s[1:])) for c, s in sides
+        )
+        if weight.stored:
+            tensor = self._files.read(key, outputs)
+            tensor = tensor.reshape(len(tensor), -1)[:, inputs]
+        else:
+            tensor = self._files.read(key, outputs, inputs)
+        rest = [(slice(None), *map(_slice, c[1:])) for c, _ in sides]
+        return weight.read(tensor, (*spans[0], *spans[1]))[(*rest[0], *rest[1])]
+
+    def _check_names(self) -> list[str]:
+        present = set(self._files.tensors)
+        wanted = {k for p in self.params for k in self.keys(p)}
+        missing = sorted(wanted - present)
+        if missing:
+            raise InputError(
+                f"{self.folder}: {len(missing)} tensors missing, the first is {missing[0]}"
+            )
+        surplus = sorted(present - wanted)
+        unknown = [name for name in surplus if not self._unused(name)]
+        if unknown:
+            raise InputError(
+                f"{self.folder}: {len(unknown)} unknown tensors, the first is {unknown[0]}"
+            )
+        return surplus
+
+    def _unused(self, name: str) -> bool:
+        """Whether a tensor may stand in a sound checkpoint although the model has no place for it.
+
+        Rotary constants, which are computed; the copy of a tied head; and of a whole SigLIP tower
+        the layers and the pooling that LLaVA cuts off.
+        """
+        prefix, layer = LAYOUTS[self.layout], r"encoder\.layers\.(\d+)\."
+        if name.endswith("inv_freq") or name.startswith(prefix["tower"] + "head."):
+            return True
+        if name == prefix["head"] + "lm_head.weight":
+            return self.config.decoder.tied_embeddings
+        found = re.match(re.escape(prefix["tower"]) + layer, name)
+        return found is not None and int(found[1]) >= self.config.tower.num_layers
+
+    def _check_shapes(self, param: Param) -> None:
+        expected = param.weight.stored_shape(param.each)
+        dtype = self.dtype(param)
+        for key in self.keys(param):
+            found = self._files.tensors[key]
+            if found.shape != expected:
+                raise InputError(
+                    f"{found.file}: tensor {key} has shape {list(found.shape)}, "
+                    f"the config asks for {list(expected)}"
+                )
+            if self._files.dtype(key) != dtype:
+                raise InputError(
+                    f"{found.file}: tensor {key} is {self._files.dtype(key)}, "
+                    f"that of another layer is {dtype}; layers must agree"
+                )
 
 
-def nested_shapes(config: ModelConfig) -> dict[tuple[str, ...], tuple[int, ...]]:
-    """The shape of every parameter, by path."""
-    _, state = abstract(config)
-    return {tuple(map(str, path)): tuple(v.shape) for path, v in nnx.to_flat_state(state)}
+def _slice(cut: range) -> slice:
+    return slice(cut.start, cut.stop)
 
 
-def set_in(tree: Params, path: tuple[str, ...], value: Any) -> None:
-    """Put a value at a path of a nested dict."""
-    for name in path[:-1]:
-        tree = tree.setdefault(name, {})
-    tree[path[-1]] = value
+def read_params(folder: HuggingFaceFolder, mesh: Mesh) -> Params:
+    """All parameters as stored, each device's slices read straight from the files.
+
+    The host holds one device's share of one parameter at a time.
+    """
+    shardings = param_shardings(abstract(folder.config)[1], mesh)
+    params: Params = {}
+    with progress() as bar:
+        for param in bar.track(folder.params, description="loading"):
+            sharding = get_in(shardings, param.weight.path)
+            set_in(params, param.weight.path, _place(folder, param, sharding))
+    return params
+
+
+def _place(folder: HuggingFaceFolder, param: Param, sharding: Any) -> jax.Array:
+    held: dict[tuple[Any, ...], jax.Array] = {}
+    pieces = []
+    for device, index in sharding.addressable_devices_indices_map(param.shape).items():
+        key = tuple((s.start, s.stop) for s in index)
+        # Copies of a slice go from device to device, not through the files again.
+        piece = jax.device_put(held[key] if key in held else folder.part(param, index), device)
+        held.setdefault(key, piece.block_until_ready())
+        pieces.append(piece)
+    return jax.make_array_from_single_device_arrays(param.shape, sharding, pieces)

@@ -1,40 +1,64 @@
-"""What a checkpoint is, in words and numbers, from its metadata alone."""
+"""What a checkpoint is, in words and numbers."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
+import os
 from typing import Any
 
-from critic_jax.checkpoints.huggingface import nested_shapes, read_config, shards
-from critic_jax.checkpoints.store import MANIFEST, read_manifest, standing
-from critic_jax.errors import InputError
+from critic_jax.checkpoints.arrays import ArrayReader
+from critic_jax.checkpoints.blocks import Param, blocks, parameters
+from critic_jax.checkpoints.fingerprint import WeightsDigest, fingerprint
+from critic_jax.checkpoints.huggingface import HuggingFaceFolder
+from critic_jax.checkpoints.store import MANIFEST, find_model, prescribed, read_manifest
+from critic_jax.progress import progress
+from critic_jax.text import ChatTokenizer
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """Layout, sizes, parameters by part, and provenance of a checkpoint folder.
+def describe(model: str | os.PathLike[str]) -> dict[str, Any]:
+    """Layout, sizes, parameters by part, types, provenance, sampler settings and fingerprint.
 
-    Raises InputError if it is neither ours nor a Hugging Face folder.
+    A checkpoint of ours has the digest of its weights written down; those of a Hugging Face folder
+    are read once through, which takes as long as the disk does. Raises InputError if `model` is
+    neither, or is damaged.
     """
-    folder = standing(path)
+    folder = find_model(model)
     if (folder / MANIFEST).exists():
-        config, geometry, meta = read_manifest(folder)
-        layout = "critic_jax"
-    elif (folder / "config.json").exists():
-        config, geometry = read_config(folder)
-        meta = {"shards": len(shards(folder))}
-        layout = "huggingface"
+        manifest = read_manifest(folder)
+        config, geometry, meta = manifest.config, manifest.geometry, manifest.meta
+        source: ArrayReader | HuggingFaceFolder = ArrayReader(folder / "params", config)
+        tokenizer, layout = ChatTokenizer.load(folder / "tokenizer"), "critic_jax"
+        weights = manifest.weights
     else:
-        raise InputError(f"{path}: neither a checkpoint of ours nor a Hugging Face folder")
+        source = HuggingFaceFolder(folder)
+        config, geometry, meta = source.config, source.geometry, source.meta(str(model))
+        tokenizer, layout, weights = source.tokenizer(), "huggingface", ""
+        meta["shards"] = len(source.files)
+    found = parameters(config)
     parts: dict[str, int] = {}
-    for name, shape in nested_shapes(config).items():
-        parts[name[0]] = parts.get(name[0], 0) + math.prod(shape)
+    for param in found:
+        part = param.weight.path[0]
+        parts[part] = parts.get(part, 0) + math.prod(param.shape)
+    sampler = prescribed(meta)
+    meta = {name: value for name, value in meta.items() if name != "source"}
     return {
-        "path": str(path),
+        "path": str(model),
         "layout": layout,
+        "fingerprint": fingerprint(weights or _digest(source, found), tokenizer, sampler),
         "parameters": sum(parts.values()),
         "parameters_by_part": parts,
+        "dtype": ", ".join(sorted({source.dtype(p).name for p in found})),
+        "sampler": {"temperature": 0, "repetition_penalty": 1.0, **sampler},
         "model": config.to_dict(),
         "geometry": geometry.to_dict(),
         "meta": meta,
     }
+
+
+def _digest(source: ArrayReader | HuggingFaceFolder, found: tuple[Param, ...]) -> str:
+    digest = WeightsDigest()
+    with progress() as bar:
+        for param in bar.track(found, description="reading weights"):
+            for block in blocks(param, source.dtype(param).itemsize):
+                digest.add(block, source.read(block))
+    return digest.hexdigest()

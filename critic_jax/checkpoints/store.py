@@ -1,6 +1,6 @@
 """Our checkpoint, a folder:
 
-- `critic.json`: format, sizes, picture geometry, step, provenance;
+- `critic.json`: format, sizes, picture geometry, step, provenance, a digest of the weights;
 - `params/`: Orbax, one array a parameter (layers stacked);
 - `tokenizer/`: what the tokenizer was loaded from, or tokenizer.json.
 """
@@ -8,21 +8,26 @@
 from __future__ import annotations
 
 import os
-import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint.experimental.v1 as ocp
-from flax import nnx
 from jax.sharding import Mesh
 
-from critic_jax.checkpoints.huggingface import read_config, read_json, read_params
+from critic_jax.checkpoints.arrays import ArrayReader
+from critic_jax.checkpoints.blocks import parameters
+from critic_jax.checkpoints.fingerprint import digest_of_params, fingerprint
+from critic_jax.checkpoints.hf_config import read_json
+from critic_jax.checkpoints.hub import local_folder
+from critic_jax.checkpoints.huggingface import HuggingFaceFolder, read_params
+from critic_jax.checkpoints.publish import published, standing
 from critic_jax.errors import InputError
 from critic_jax.files import write_json
 from critic_jax.imaging import ImageGeometry
-from critic_jax.models.build import Params, abstract
+from critic_jax.models.build import Params, abstract, get_in, set_in
 from critic_jax.models.config import ModelConfig
 from critic_jax.sharding import make_mesh, param_shardings
 from critic_jax.text import ChatTokenizer
@@ -31,11 +36,16 @@ MANIFEST = "critic.json"
 FORMAT = 1
 
 
+# Chunks of what Orbax saves: a layer at a time, so that exporting reads one without the others.
+_CHUNK = 64 * 2**20
+
+
 @dataclass
 class Checkpoint:
     """A model's parameters with everything needed to use them.
 
-    `meta` holds name, step, provenance and settings of generation.
+    `meta` holds name, step, provenance and settings of generation; `weights` the digest of the
+    parameters, where it is known already.
     """
 
     config: ModelConfig
@@ -43,6 +53,26 @@ class Checkpoint:
     params: Params
     tokenizer: ChatTokenizer
     meta: dict[str, Any]
+    weights: str = ""
+
+    def fingerprint(self, **settings: Any) -> str:
+        """16 digits that stand for this model, asked with `settings` of the sampler.
+
+        The settings are those of `prescribed` unless given.
+        """
+        self.weights = self.weights or digest_of_params(self.config, self.params)
+        return fingerprint(self.weights, self.tokenizer, {**prescribed(self.meta), **settings})
+
+
+def prescribed(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The sampler settings that a checkpoint brings along and that judging keeps.
+
+    A repetition penalty (Qwen2's own 1.05 or 1.1 stands in released critics, whose greedy verdicts
+    were made with it) and the length of an answer. Judging is greedy whatever else is in there.
+    """
+    generation = meta.get("generation") or {}
+    names = ("repetition_penalty", "max_new_tokens")
+    return {name: generation[name] for name in names if generation.get(name) is not None}
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -50,83 +80,123 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises InputError if `path` is something other than a checkpoint of ours.
     """
-    path = path.absolute()
-    if path.exists() and not (path / MANIFEST).exists():
-        raise InputError(f"{path}: exists and is no checkpoint; name another folder")
-    building = path.with_name(f".{path.name}.building")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    ocp.save(building / "params", checkpoint.params)
-    checkpoint.tokenizer.save(building / "tokenizer")
+    stacked = {p.weight.path for p in parameters(checkpoint.config) if p.weight.layers}
+    options = ocp.options.ArrayOptions.Saving.StorageOptions
+
+    def stored(path: Any, value: Any) -> Any:
+        by_layer = tuple(str(key.key) for key in path) in stacked
+        return options(chunk_byte_size=_CHUNK, shard_axes=(0,) if by_layer else None)
+
+    context = ocp.Context()
+    context.array.saving.scoped_storage_options_creator = stored
+    with published(path, MANIFEST) as building:
+        with context:
+            ocp.save(building / "params", checkpoint.params)
+        checkpoint.tokenizer.save(building / "tokenizer")
+        weights = digest_of_params(checkpoint.config, checkpoint.params)
+        write_manifest(building, checkpoint.config, checkpoint.geometry, checkpoint.meta, weights)
+
+
+def write_manifest(
+    folder: Path,
+    config: ModelConfig,
+    geometry: ImageGeometry,
+    meta: dict[str, Any],
+    weights: str,
+) -> None:
+    """Write `critic.json`; comes last of all files."""
     manifest = {
         "format": FORMAT,
-        "model": checkpoint.config.to_dict(),
-        "geometry": checkpoint.geometry.to_dict(),
-        "meta": checkpoint.meta,
+        "model": config.to_dict(),
+        "geometry": geometry.to_dict(),
+        "meta": meta,
+        "weights": weights,
     }
-    write_json(building / MANIFEST, manifest)
-    aside = _aside(path)
-    if path.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-        os.replace(path, aside)
-    os.replace(building, path)
-    shutil.rmtree(aside, ignore_errors=True)
+    write_json(folder / MANIFEST, manifest)
 
 
-def standing(path: str | os.PathLike[str]) -> Path:
-    """Where the checkpoint of `path` stands: aside, if a kill cut a save between its two moves."""
-    folder = Path(path).absolute()
-    aside = _aside(folder)
-    return aside if not folder.exists() and aside.exists() else folder
+@dataclass(frozen=True)
+class Manifest:
+    """What `critic.json` says; `weights` is empty in those that older versions wrote."""
+
+    config: ModelConfig
+    geometry: ImageGeometry
+    meta: dict[str, Any]
+    weights: str
 
 
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.old")
-
-
-def read_manifest(path: Path) -> tuple[ModelConfig, ImageGeometry, dict[str, Any]]:
-    """Sizes, geometry and meta of a checkpoint of ours, without its parameters."""
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a checkpoint of ours. Raises InputError if it is damaged."""
     values = read_json(path / MANIFEST)
     if values.get("format") != FORMAT:
         raise InputError(f"{path / MANIFEST}: format {values.get('format')!r}, expected {FORMAT}")
     try:
         config = ModelConfig.from_dict(values["model"])
-        return config, ImageGeometry.from_dict(values["geometry"]), values["meta"]
-    except (KeyError, TypeError) as e:
+        geometry = ImageGeometry.from_dict(values["geometry"])
+        return Manifest(config, geometry, dict(values["meta"]), values.get("weights", ""))
+    except (KeyError, TypeError, ValueError) as e:
         raise InputError(f"{path / MANIFEST}: not a checkpoint's manifest ({e})") from None
 
 
-def load_checkpoint(path: str | os.PathLike[str], mesh: Mesh | None = None) -> Checkpoint:
-    """Load a checkpoint of ours, or a Hugging Face folder, onto `mesh` (default: all devices).
+def find_model(model: str | os.PathLike[str]) -> Path:
+    """The folder of a model on this machine: ours or Hugging Face's; hub ids are downloaded.
 
-    Raises InputError if `path` is neither, or is damaged.
+    Raises InputError for anything else.
     """
-    folder = standing(path)
+    folder = standing(local_folder(model))
+    if not folder.exists():
+        raise InputError(f"{model}: no such checkpoint folder")
+    if not (folder / MANIFEST).exists() and not (folder / "config.json").exists():
+        raise InputError(f"{model}: holds neither {MANIFEST} (ours) nor config.json (Hugging Face)")
+    return folder
+
+
+def open_checkpoint(
+    model: str | os.PathLike[str],
+) -> tuple[ArrayReader | HuggingFaceFolder, Manifest, ChatTokenizer]:
+    """A model without its parameters: what reads them block by block, manifest, tokenizer.
+
+    A Hugging Face folder gets the manifest that converting it would write, without the digest.
+    Raises InputError for what is no model, or is damaged.
+    """
+    folder = find_model(model)
+    if (folder / MANIFEST).exists():
+        manifest = read_manifest(folder)
+        tokenizer = ChatTokenizer.load(folder / "tokenizer")
+        return ArrayReader(folder / "params", manifest.config), manifest, tokenizer
+    read = HuggingFaceFolder(folder)
+    return read, Manifest(read.config, read.geometry, read.meta(str(model)), ""), read.tokenizer()
+
+
+def load_checkpoint(model: str | os.PathLike[str], mesh: Mesh | None = None) -> Checkpoint:
+    """Load a checkpoint of ours, a Hugging Face folder or a hub id, onto `mesh` (default: all
+    devices). Parameters keep the type that they are stored in.
+
+    Raises InputError if `model` is none of them, or is damaged.
+    """
+    folder = find_model(model)
     mesh = mesh or make_mesh()
     if (folder / MANIFEST).exists():
-        config, geometry, meta = read_manifest(folder)
-        params = _restore(folder / "params", config, mesh)
+        manifest = read_manifest(folder)
+        params = _restore(folder / "params", manifest.config, mesh)
         tokenizer = ChatTokenizer.load(folder / "tokenizer")
-        return Checkpoint(config, geometry, params, tokenizer, meta)
-    if (folder / "config.json").exists():
-        config, geometry = read_config(folder)
-        params, layout = read_params(folder, config)
-        params = jax.device_put(params, param_shardings(abstract(config)[1], mesh))
-        meta = {"name": folder.name, "layout": layout, "generation": _generation(folder)}
-        return Checkpoint(config, geometry, params, ChatTokenizer.load(folder), meta)
-    if not folder.exists():
-        raise InputError(f"{path}: no such checkpoint folder")
-    raise InputError(f"{path}: holds neither {MANIFEST} (ours) nor config.json (Hugging Face)")
+        return Checkpoint(
+            manifest.config, manifest.geometry, params, tokenizer, manifest.meta, manifest.weights
+        )
+    read = HuggingFaceFolder(folder)
+    tokenizer = read.tokenizer()
+    params = read_params(read, mesh)
+    return Checkpoint(read.config, read.geometry, params, tokenizer, read.meta(str(model)))
 
 
 def _restore(path: Path, config: ModelConfig, mesh: Mesh) -> Params:
-    _, state = abstract(config)
-    shapes = nnx.to_pure_dict(state)
-    target = jax.tree.map(
-        lambda v, s: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=s),
-        shapes,
-        param_shardings(state, mesh),
-    )
+    reader = ArrayReader(path, config)
+    target: Params = {}
+    shardings = param_shardings(abstract(config)[1], mesh)
+    for param in parameters(config):
+        sharding = get_in(shardings, param.weight.path)
+        shape = jax.ShapeDtypeStruct(param.shape, reader.dtype(param), sharding=sharding)
+        set_in(target, param.weight.path, shape)
     try:
         return ocp.load(path, target)
     except (MemoryError, RuntimeError):  # the machine's fault, or the device's
@@ -135,9 +205,3 @@ def _restore(path: Path, config: ModelConfig, mesh: Mesh) -> Params:
         lines = str(e).splitlines() or [type(e).__name__]
         said = f"{path}: not readable as this model's parameters ({lines[0][:300]})"
         raise InputError(said) from None
-
-
-def _generation(folder: Path) -> dict[str, Any]:
-    """Sampler settings that a Hugging Face folder brings along, such as its repetition penalty."""
-    path = folder / "generation_config.json"
-    return read_json(path) if path.exists() else {}

@@ -22,32 +22,55 @@ ParamPath = tuple[str, ...]
 class Weight:
     """One parameter. `layers` > 0: so many tensors, `{i}` in the suffix, stacked on the first axis.
 
-    `transpose`: torch stores [out, in...], the model holds [in..., out...].
+    torch stores a linear map as [outputs, inputs], each flattened; the model holds it as
+    [in..., out...], `inputs` axes of the first kind. `stored`: the tensor's shape where torch keeps
+    more axes than that. Other parameters have `inputs` 0 and are stored as they are; biases flat.
+
+    Blocks: both directions also take part of a tensor, cut on torch's first axis, which is the
+    parameter's axis `split` (of one layer).
     """
 
     part: str
     suffix: str
     path: ParamPath
-    transpose: bool = False
+    inputs: int = 0
+    stored: tuple[int, ...] = ()
     layers: int = 0
+
+    @property
+    def split(self) -> int:
+        """The axis of one layer's parameter that torch's first axis begins with."""
+        return self.inputs
 
     def keys(self, layout: dict[str, str]) -> list[str]:
         """The tensors' names in a layout, in layer order."""
         key = layout[self.part] + self.suffix
         return [key.format(i=i) for i in range(self.layers)] if self.layers else [key]
 
+    def each(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """One tensor's share of the whole parameter's shape: without the axis of layers."""
+        return shape[1:] if self.layers else shape
+
+    def stored_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of torch's tensor, from that of one layer of the parameter."""
+        if self.stored:
+            return (shape[self.inputs], *self.stored)
+        if self.inputs:
+            return math.prod(shape[self.inputs :]), math.prod(shape[: self.inputs])
+        return (math.prod(shape),) if self.path[-1] == "bias" else shape
+
     def read(self, tensor: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """A stored tensor as (a layer of) the parameter. Raises ValueError if the sizes differ."""
-        if self.transpose:
+        """A tensor (or a block of it) as the parameter's layer (block) of `shape`; a view."""
+        if self.inputs:
             tensor = tensor.reshape(len(tensor), -1).T
-            # Its input is the product of the shape's first axes; the sizes alone would let a tensor
-            # pass that is stored the other way round.
-            fits = len(tensor) in [math.prod(shape[:n]) for n in range(1, len(shape))]
-        else:
-            fits = tensor.ndim == 1 or tensor.shape == shape
-        if not fits:
-            raise ValueError(f"{tensor.shape} is not {shape}")
         return tensor.reshape(shape)
+
+    def write(self, param: np.ndarray) -> np.ndarray:
+        """The inverse of `read`; what it returns may be a view with other strides."""
+        stored = self.stored_shape(param.shape)
+        if self.inputs:
+            param = param.reshape(math.prod(param.shape[: self.inputs]), -1).T
+        return param.reshape(stored)
 
 
 _HF_OLD = {
@@ -88,9 +111,9 @@ def weights(config: ModelConfig) -> list[Weight]:
 
 
 def _linear(
-    part: str, suffix: str, path: ParamPath, bias: bool = True, layers: int = 0
+    part: str, suffix: str, path: ParamPath, bias: bool = True, layers: int = 0, inputs: int = 1
 ) -> Iterator[Weight]:
-    yield Weight(part, suffix + "weight", (*path, "kernel"), transpose=True, layers=layers)
+    yield Weight(part, suffix + "weight", (*path, "kernel"), inputs=inputs, layers=layers)
     if bias:
         yield Weight(part, suffix + "bias", (*path, "bias"), layers=layers)
 
@@ -112,7 +135,8 @@ def _decoder(config: ModelConfig) -> Iterator[Weight]:
         yield from _norm("decoder", each + theirs, (*layers, ours), False, c.num_layers)
     for name in ("q", "k", "v", "o"):
         suffix = f"{each}self_attn.{name}_proj."
-        yield from _linear("decoder", suffix, (*layers, name), name != "o", c.num_layers)
+        bias, inputs = name != "o", 2 if name == "o" else 1
+        yield from _linear("decoder", suffix, (*layers, name), bias, c.num_layers, inputs)
     for name in ("gate", "up", "down"):
         suffix = f"{each}mlp.{name}_proj."
         yield from _linear("decoder", suffix, (*layers, name), False, c.num_layers)
@@ -120,14 +144,17 @@ def _decoder(config: ModelConfig) -> Iterator[Weight]:
 
 def _tower(config: ModelConfig) -> Iterator[Weight]:
     c, layers, each = config.tower, ("tower", "layers"), "encoder.layers.{i}."
-    yield from _linear("tower", "embeddings.patch_embedding.", ("tower", "patch"))
+    patch, kernel = "embeddings.patch_embedding.", (3, c.patch_size, c.patch_size)
+    yield Weight("tower", patch + "weight", ("tower", "patch", "kernel"), inputs=1, stored=kernel)
+    yield Weight("tower", patch + "bias", ("tower", "patch", "bias"))
     yield Weight("tower", "embeddings.position_embedding.weight", ("tower", "position"))
     yield from _norm("tower", "post_layernorm.", ("tower", "post_norm"), bias=True)
     for ours, theirs in (("norm1", "layer_norm1."), ("norm2", "layer_norm2.")):
         yield from _norm("tower", each + theirs, (*layers, ours), True, c.num_layers)
     for name in ("q", "k", "v", "o"):
         theirs = f"{each}self_attn.{'out' if name == 'o' else name}_proj."
-        yield from _linear("tower", theirs, (*layers, name), True, c.num_layers)
+        inputs = 2 if name == "o" else 1
+        yield from _linear("tower", theirs, (*layers, name), True, c.num_layers, inputs)
     for name in ("fc1", "fc2"):
         yield from _linear("tower", f"{each}mlp.{name}.", (*layers, name), True, c.num_layers)
 

@@ -35,7 +35,7 @@ def is_import(path: str | os.PathLike[str]) -> bool:
 
 def lengths_file(tokenizer: ChatTokenizer) -> str:
     """The file beside the index with the lengths (`Lengths`) that a tokenizer gives."""
-    return f"tokens-{tokenizer.fingerprint()}.npz"
+    return f"tokens-{tokenizer.digest()[:16]}.npz"
 
 
 class Corpus:

@@ -2,7 +2,7 @@
 
 The size of a picture's tree follows from these and the picture's own tokens, for any choice of its
 records, so that no record is read again before its row is built. Lengths are those of one
-tokenizer; `ChatTokenizer.fingerprint` tells tokenizers apart.
+tokenizer; `ChatTokenizer.digest` tells tokenizers apart.
 """
 
 from __future__ import annotations

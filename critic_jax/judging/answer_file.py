@@ -40,6 +40,7 @@ def generate_file(
     max_new_tokens: int = 256,
     seed: int = 0,
     skip_bad: bool = False,
+    repetition_penalty: float | None = None,
 ) -> dict[str, Any]:
     """Answer each line (`id`, `prompt`, optional `image`) into `output`, or onto stdout.
 
@@ -49,7 +50,7 @@ def generate_file(
     if n < 1:
         raise InputError(f"n is {n}; it must be at least 1")
     prompts, rejected = _read(input, skip_bad)
-    critic = Critic.load(model)
+    critic = Critic.load(model, repetition_penalty=repetition_penalty)
     sampling: Sampling = critic.sampling(
         temperature=temperature,
         top_p=top_p,
@@ -73,6 +74,7 @@ def generate_file(
             "prompt": prompt.text,
             "responses": [critic.text(c) for c in completions],
             "model": critic.name,
+            "fingerprint": critic.fingerprint,
         }
         for (prompt, _), completions in zip(ready, answers, strict=True)
     ]

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from critic_jax.checkpoints import model_name
 from critic_jax.data import BadRecord, read_json_lines
 from critic_jax.errors import InputError
 from critic_jax.files import write_atomically, write_json, write_json_lines
@@ -27,6 +28,7 @@ def judge_file(
     order: Literal["given", "both"] = "given",
     skip_bad: bool = False,
     limit: int | None = None,
+    repetition_penalty: float | None = None,
 ) -> dict[str, Any]:
     """Judge every line of `input` into `output`; returns the summary, also written beside it.
 
@@ -34,13 +36,14 @@ def judge_file(
     `question` and the answers). While it works, results stand in `output` + ".partial"; a later
     call goes on from there, and one with a `limit` keeps what was judged beyond it. With order
     "both", each pair is asked twice and its two results carry `order`: "ab" | "ba". A wrong line
-    raises InputError, or with `skip_bad` goes to rejected.jsonl beside the output.
+    raises InputError, or with `skip_bad` goes to rejected.jsonl beside the output. A repetition
+    penalty that the checkpoint prescribes is in force unless another is given.
     """
     lines, rejected = _sort_out(input, skip_bad, limit)
     partial = output.with_name(output.name + ".partial")
     output.parent.mkdir(parents=True, exist_ok=True)
-    name = Path(model).absolute().name
-    done = _resume(output, partial, name)
+    name = model_name(model)
+    done, prints = _resume(output, partial, name)
     wanted: list[tuple[JudgeLine, Order]] = [
         (line, o)
         for line in lines
@@ -48,7 +51,8 @@ def judge_file(
     ]
     waiting = [(line, o) for line, o in wanted if (line.id, o) not in done]
     if waiting:
-        critic = Critic.load(model)
+        critic = Critic.load(model, repetition_penalty=repetition_penalty)
+        _same(prints, critic.fingerprint, partial, name)
         with progress() as bar, partial.open("a", encoding="utf-8") as file:
             task = bar.add_task("judging", total=len(wanted), completed=len(wanted) - len(waiting))
             critic.engine.watch = lambda count: bar.advance(task, count)
@@ -112,7 +116,7 @@ def _judge_chunk(
         asks.append(Ask(visuals, line.template, line.texts, o))
         kept.append((line, o))
     for (line, o), result in zip(kept, critic.judge(asks), strict=True):
-        fields = {"id": line.id, **result.to_dict()}
+        fields = {"id": line.id, **result.to_dict(), "fingerprint": critic.fingerprint}
         if order == "both" and line.pairwise:
             fields["order"] = o
         fields |= line.shown(folder)
@@ -126,19 +130,20 @@ def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
         yield items[at : at + size]
 
 
-def _resume(output: Path, partial: Path, model: str) -> set[Key]:
-    """What has been judged already, which then stands in the partial file.
+def _resume(output: Path, partial: Path, model: str) -> tuple[set[Key], set[str]]:
+    """What has been judged already, which then stands in the partial file; the fingerprints in it.
 
-    A line that a kill cut short leaves it. Raises InputError for results that are not the model's.
+    A line that a kill cut short leaves it. Raises InputError for results of another model's name.
     """
     source = partial if partial.exists() else output
     if not source.exists():
-        return set()
+        return set(), set()
     if source == partial:
         written = partial.read_bytes()
         if not written.endswith(b"\n"):
             write_atomically(partial, written[: written.rfind(b"\n") + 1].decode())
     done: set[Key] = set()
+    prints: set[str] = set()
     for number, fields in read_json_lines(source):
         other = fields.get("model")
         if other != model or not isinstance(fields.get("id"), str):
@@ -148,9 +153,19 @@ def _resume(output: Path, partial: Path, model: str) -> set[Key]:
                 "name another output, or remove this file"
             )
         done.add((fields["id"], fields.get("order", "ab")))
+        prints.add(str(fields.get("fingerprint")))
     if source != partial:
         write_atomically(partial, output.read_text(encoding="utf-8"))
-    return done
+    return done, prints
+
+
+def _same(prints: set[str], fingerprint: str, path: Path, model: str) -> None:
+    """Raise InputError if earlier results are of another model with the same name."""
+    if others := sorted(prints - {fingerprint}):
+        raise InputError(
+            f"{path}: holds judgments of a {model!r} with the fingerprint {others[0]}, this one "
+            f"has {fingerprint}: other weights or sampler settings; name another output"
+        )
 
 
 def _in_order(
@@ -178,6 +193,7 @@ def summarise(results: list[dict[str, Any]], model: str) -> dict[str, Any]:
             verdicts[r["verdict"]] = verdicts.get(r["verdict"], 0) + 1
     return {
         "model": model,
+        "fingerprint": results[0].get("fingerprint") if results else None,
         "judgments": len(results),
         "unparsed": unparsed,
         "unparsed_rate": unparsed / len(results) if results else None,

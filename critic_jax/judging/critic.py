@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 from PIL import Image
 
-from critic_jax.checkpoints import Checkpoint, load_checkpoint
+from critic_jax.checkpoints import Checkpoint, load_checkpoint, model_name, prescribed
 from critic_jax.data.encode import prepare_pictures, prompt_path
 from critic_jax.imaging import Visual
 from critic_jax.judging.judgment import Judgment, Order, judgment
@@ -50,7 +49,12 @@ class Ask:
 
 
 class Critic:
-    """A loaded model that judges and answers. `name` is quoted in every judgment."""
+    """A loaded model that judges and answers.
+
+    `name` is quoted in every judgment, and so is `fingerprint`, which changes with the weights, the
+    tokenizer and the sampler's settings, where the name may stay. A repetition penalty that the
+    checkpoint prescribes is kept, as upstream's judge keeps it, unless another is given: 1 is none.
+    """
 
     def __init__(
         self,
@@ -58,31 +62,36 @@ class Critic:
         name: str,
         batch: int = 32,
         watch: Callable[[int], None] | None = None,
+        repetition_penalty: float | None = None,
     ) -> None:
         self.name = name
         self.geometry = checkpoint.geometry
         self.tokenizer = checkpoint.tokenizer
-        self.generation: dict[str, Any] = checkpoint.meta.get("generation", {})
+        self._settings = prescribed(checkpoint.meta)
+        if repetition_penalty is not None:
+            self._settings["repetition_penalty"] = repetition_penalty
+        self.sampling()  # a setting that is out of range is told before the model runs
+        self.fingerprint = checkpoint.fingerprint(**self._settings)
         model = assemble(checkpoint.config, checkpoint.params, jnp.dtype(jnp.float32))
         self.engine = Engine(model, checkpoint.tokenizer.stop_ids, batch, watch)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], batch: int = 32) -> Critic:
-        """Load a checkpoint of ours or a Hugging Face folder; raises InputError for neither."""
-        name = Path(path).absolute().name
-        return cls(load_checkpoint(path), name, batch)
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        batch: int = 32,
+        repetition_penalty: float | None = None,
+    ) -> Critic:
+        """Load a checkpoint of ours, a Hugging Face folder or a hub id.
+
+        Raises InputError if it is none of them.
+        """
+        name = model_name(path)
+        return cls(load_checkpoint(path), name, batch, repetition_penalty=repetition_penalty)
 
     def sampling(self, **settings: Any) -> Sampling:
-        """Greedy, with what the checkpoint prescribes, then `settings`.
-
-        A checkpoint may prescribe the repetition penalty and the length of an answer.
-        """
-        prescribed = {
-            k: self.generation[k]
-            for k in ("repetition_penalty", "max_new_tokens")
-            if self.generation.get(k) is not None
-        }
-        return Sampling(**{"max_new_tokens": 512, **prescribed, **settings})
+        """Greedy, with what the checkpoint prescribes, then `settings`."""
+        return Sampling(**{"max_new_tokens": 512, **self._settings, **settings})
 
     def visuals(self, image: Pictures, name: str = "image") -> tuple[Visual, ...]:
         """Pictures made ready: none, one (cut into tiles), or several (one tile each)."""

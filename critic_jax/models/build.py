@@ -36,3 +36,17 @@ def assemble(config: ModelConfig, params: Params, dtype: jnp.dtype = FLOAT32) ->
     graph, state = abstract(config, dtype)
     nnx.replace_by_pure_dict(state, params)
     return nnx.merge(graph, state)
+
+
+def get_in(tree: Params, path: tuple[str, ...]) -> Any:
+    """What stands at a path of a nested dict."""
+    for name in path:
+        tree = tree[name]
+    return tree
+
+
+def set_in(tree: Params, path: tuple[str, ...], value: Any) -> None:
+    """Put a value at a path of a nested dict."""
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = value

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from critic_jax.errors import InputError
-from critic_jax.text.tokenizer_files import added_tokens, bare_tokenizer, read_kept_files
+from critic_jax.text.tokenizer_files import (
+    added_tokens,
+    bare_tokenizer,
+    read_kept_files,
+    with_control_tokens,
+)
 from critic_jax.text.turns import MARKER
 
 
@@ -44,6 +50,7 @@ class ChatTokenizer:
                 raise InputError(f"{where} has no token {needed}; a ChatML tokenizer has")
         last = max(*bare.get_vocab().values(), *ids.values())
         ids.setdefault(MARKER, last + 1)
+        self._ids = ids
         self.im_start = ids["<|im_start|>"]
         self.im_end = ids["<|im_end|>"]
         self.end_of_text = ids["<|endoftext|>"]
@@ -81,10 +88,27 @@ class ChatTokenizer:
         for name, content in self._files.items():
             (path / name).write_bytes(content)
 
-    def fingerprint(self) -> str:
-        """16 hexadecimal digits that are equal for tokenizers that encode alike."""
-        marks = (self.im_start, self.im_end, self.end_of_text, self.image)
-        return sha256(f"{marks} {self._bare.to_str()}".encode()).hexdigest()[:16]
+    @property
+    def files(self) -> dict[str, bytes]:
+        """What `save` writes, by name."""
+        return dict(self._files)
+
+    def added(self, content: str) -> int | None:
+        """The id of an added token, if there is such a one."""
+        return self._ids.get(content)
+
+    def files_with(self, tokens: Mapping[str, int], rows: int) -> dict[str, bytes]:
+        """The files with further control tokens added, of those whose id is below `rows`."""
+        known = added_tokens(self._files, "tokenizer")
+        new = {c: id for c, id in tokens.items() if c not in known and id < rows}
+        return with_control_tokens(self._files, new)
+
+    def digest(self) -> str:
+        """Equal for tokenizers that turn every text and chat into the same ids, and back."""
+        control = [self.im_start, self.im_end, self.end_of_text, self.image]
+        shown = sorted(self._shown.items())
+        described = json.dumps([json.loads(self._bare.to_str()), control, shown], sort_keys=True)
+        return hashlib.sha256(described.encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; `<|im_end|>`, `<image>` and their like in it are characters."""

@@ -118,6 +118,35 @@ def added_tokens(files: Mapping[str, bytes], where: str) -> dict[str, tuple[int,
     return found
 
 
+def with_control_tokens(files: Mapping[str, bytes], tokens: Mapping[str, int]) -> dict[str, bytes]:
+    """The files with control tokens (content to id) listed wherever they list such tokens."""
+    changed = dict(files)
+    if not tokens:
+        return changed
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    entries = {c: {"content": c, **flags, "special": True} for c in tokens}
+    if "tokenizer.json" in files:
+        described = _json_object(files, "tokenizer.json", "tokenizer")
+        listed = described.setdefault("added_tokens", [])
+        listed += [{"id": id, **entries[c]} for c, id in tokens.items()]
+        listed.sort(key=lambda token: token["id"])
+        changed["tokenizer.json"] = _json_bytes(described)
+    if "tokenizer_config.json" in files:
+        described = _json_object(files, "tokenizer_config.json", "tokenizer")
+        if "added_tokens_decoder" in described or "tokenizer.json" not in files:
+            decoder = described.setdefault("added_tokens_decoder", {})
+            decoder |= {str(id): entries[c] for c, id in tokens.items()}
+            changed["tokenizer_config.json"] = _json_bytes(described)
+    if "added_tokens.json" in files:
+        described = _json_object(files, "added_tokens.json", "tokenizer")
+        changed["added_tokens.json"] = _json_bytes(described | dict(tokens))
+    return changed
+
+
+def _json_bytes(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def _json_object(files: Mapping[str, bytes], name: str, where: str) -> dict[str, Any]:
     try:
         value = json.loads(files[name])

@@ -61,7 +61,9 @@ def train(config: TrainConfig) -> Path:
             "name": output.name,
             "step": len(rows),
             "from": config.init,
+            "base": start.meta.get("base") or start.meta.get("from"),
             "generation": start.meta.get("generation", {}),
+            "source": start.meta.get("source", {}),
         },
     )
     save_checkpoint(output / "critic", result)

@@ -124,7 +124,7 @@ def _describe(job: Import, sources: Sequence[Source], tokenizer: Path | None) ->
     for source in sources:
         status = source.path.stat()
         files.append([str(source.path), source.config, status.st_size, status.st_mtime_ns])
-    known = ChatTokenizer.load(tokenizer).fingerprint() if tokenizer is not None else None
+    known = ChatTokenizer.load(tokenizer).digest()[:16] if tokenizer is not None else None
     return {
         "files": files,
         "images": str(job.images) if job.images is not None else None,

@@ -159,7 +159,7 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "none")
     with pytest.raises(InputError, match=f"{tmp_path}: holds neither critic.json"):
         load_checkpoint(tmp_path)
-    with pytest.raises(InputError, match=f"{tmp_path}: neither a checkpoint of ours nor"):
+    with pytest.raises(InputError, match=f"{tmp_path}: holds neither critic.json"):
         describe(tmp_path)
 
 

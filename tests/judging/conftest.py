@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from tiny_critic import tiny_checkpoint
 
-from critic_jax.checkpoints import save_checkpoint
+from critic_jax.checkpoints import load_checkpoint, save_checkpoint
 from critic_jax.judging.critic import Critic
 from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.engine import Completion
@@ -47,18 +47,25 @@ def critic_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def script(
-    critic_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Callable[[str], str]], ScriptedEngine]:
+def prescribing(tmp_path: Path) -> Path:
+    """The tiny critic with the repetition penalty that released critics come with."""
+    path, checkpoint = tmp_path / "prescribing" / "tiny", tiny_checkpoint()
+    checkpoint.meta["generation"]["repetition_penalty"] = 1.05
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+@pytest.fixture
+def script(critic_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ScriptedEngine]:
     """Let every loaded critic answer by a function of the prompt's text; returns the engine."""
-    critic = Critic.load(critic_folder)
 
-    def install(say: Callable[[str], str]) -> ScriptedEngine:
-        engine = ScriptedEngine(critic.tokenizer, say)
-        monkeypatch.setattr(critic, "engine", engine)
+    def install(say: Callable[[str], str], folder: Path = critic_folder) -> ScriptedEngine:
+        checkpoint = load_checkpoint(folder)
+        engine = ScriptedEngine(checkpoint.tokenizer, say)
 
-        def load(path: str | Path, batch: int = 32) -> Critic:
-            critic.name = Path(path).name
+        def load(path: str | Path, repetition_penalty: float | None = None) -> Critic:
+            critic = Critic(checkpoint, Path(path).name, repetition_penalty=repetition_penalty)
+            monkeypatch.setattr(critic, "engine", engine)
             return critic
 
         monkeypatch.setattr(Critic, "load", load)

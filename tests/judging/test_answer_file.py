@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_critic import tiny_checkpoint
 
 from critic_jax.cli import main
 from critic_jax.errors import InputError
@@ -31,7 +32,13 @@ def test_each_line_gets_n_answers(critic_folder: Path, script: Any, pictures: Pa
     assert summary == {"model": "tiny", "answered": 3, "rejected": 0}
     found = [json.loads(line) for line in output.read_text().splitlines()]
     assert found == [
-        {"id": i, "prompt": p, "responses": [f"Answer to {p}"] * 2, "model": "tiny"}
+        {
+            "id": i,
+            "prompt": p,
+            "responses": [f"Answer to {p}"] * 2,
+            "model": "tiny",
+            "fingerprint": tiny_checkpoint().fingerprint(),
+        }
         for i, p in [
             ("one", "Which digit?"),
             ("two", "Which\tday?"),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_critic import tiny_checkpoint
 
 from critic_jax.errors import InputError
 from critic_jax.files import write_json_lines
@@ -67,6 +68,7 @@ def test_results_stand_in_the_order_of_the_input(
         "raw": "Naïve — true.\nScore: 0",
         "template": "critic-pointwise",
         "model": "tiny",
+        "fingerprint": tiny_checkpoint().fingerprint(),
         "image": "../0.png",
         "question": "Which digit?",
         "response": "",
@@ -79,6 +81,7 @@ def test_results_stand_in_the_order_of_the_input(
     assert {s.max_new_tokens for s in engine.settings} == {12}  # the checkpoint's own
     assert summary == {
         "model": "tiny",
+        "fingerprint": found[0]["fingerprint"],
         "judgments": 8,
         "unparsed": 1,
         "unparsed_rate": 1 / 8,
@@ -166,6 +169,31 @@ def test_what_the_output_holds_is_not_judged_again(
     judge_file(str(critic_folder), source, output, order="both")
     assert len(engine.asked) == 12
     assert [r["order"] for r in results(output) if "verdict" in r] == ["ab", "ba"] * 4
+
+
+def test_a_prescribed_penalty_is_in_force_until_it_is_switched_off(
+    source: Path, tmp_path: Path, script: Any, prescribing: Path
+) -> None:
+    engine = script(say, prescribing)
+    first = judge_file(str(prescribing), source, tmp_path / "a.jsonl")
+    second = judge_file(str(prescribing), source, tmp_path / "b.jsonl", repetition_penalty=1.0)
+    assert [s.repetition_penalty for s in engine.settings[:: len(engine.settings) - 1]] == [1.05, 1]
+    # The two judge alike here, but are not the same judge.
+    assert first["fingerprint"] != second["fingerprint"]
+    with pytest.raises(InputError, match="repetition_penalty is -1; it must be above 0"):
+        judge_file(str(prescribing), source, tmp_path / "c.jsonl", repetition_penalty=-1)
+
+
+def test_results_of_other_weights_or_settings_are_not_gone_on_with(
+    source: Path, tmp_path: Path, script: Any, prescribing: Path
+) -> None:
+    engine = script(say, prescribing)
+    output = tmp_path / "out.jsonl"
+    judge_file(str(prescribing), source, output, limit=3)
+    before, asked = output.read_bytes(), len(engine.asked)
+    with pytest.raises(InputError, match="holds judgments of a 'tiny' with the fingerprint "):
+        judge_file(str(prescribing), source, output, repetition_penalty=1.0)
+    assert len(engine.asked) == asked and output.read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,9 @@ import pytest
 import torch
 from flax import nnx
 from PIL import Image
-from torch_peer import IMAGE, VIDEO, VOCABULARY, make_peer, save_peer
+from torch_peer import IMAGE, VIDEO, VOCABULARY, make_peer, read_peer, save_peer
 from transformers import LlavaOnevisionImageProcessorPil
 
-from critic_jax.checkpoints.huggingface import read_config, read_params
 from critic_jax.imaging import ImageGeometry, Visual, clip, picture, picture_in_set
 from critic_jax.models.build import assemble
 from critic_jax.models.llava import Llava
@@ -43,9 +42,8 @@ PROCESSOR = LlavaOnevisionImageProcessorPil(
 def peer(tmp_path_factory: pytest.TempPathFactory) -> tuple:
     torch_model = make_peer(tied=True)
     folder = save_peer(torch_model, tmp_path_factory.mktemp("peer"))
-    config, geometry = read_config(folder)
-    params, _ = read_params(folder, config)
-    return torch_model, assemble(config, params), geometry
+    read, params = read_peer(folder)
+    return torch_model, assemble(read.config, params), read.geometry
 
 
 def random_picture(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -141,9 +139,9 @@ def test_a_clip_of_eight_frames(peer: tuple) -> None:
 @pytest.mark.parametrize("tied", [True, False])
 def test_text_only(tmp_path: Path, tied: bool) -> None:
     torch_model = make_peer(tied)
-    config, _ = read_config(save_peer(torch_model, tmp_path))
+    read, params = read_peer(save_peer(torch_model, tmp_path))
+    config = read.config
     assert config.decoder.tied_embeddings is tied
-    params, _ = read_params(tmp_path, config)
     ids = np.random.default_rng(0).integers(0, VOCABULARY - 2, 50).tolist()
     with torch.no_grad():
         theirs = torch_model(input_ids=torch.tensor([ids])).logits[0]

@@ -6,7 +6,7 @@ import jax
 import pytest
 from flax import nnx
 
-from critic_jax.checkpoints.huggingface import nested_shapes
+from critic_jax.checkpoints.blocks import shapes
 from critic_jax.checkpoints.weights import weights
 from critic_jax.models.build import abstract
 from critic_jax.models.config import PRESETS
@@ -20,9 +20,9 @@ AXES = {*RULES, "layers", "head_dim", "patch", "position", None}
     [("0.5b", 893_618_208), ("7b", 8_030_348_832), ("72b", 73_180_522_016)],
 )
 def test_a_preset_has_the_released_models_parameters(name: str, parameters: int) -> None:
-    shapes = nested_shapes(PRESETS[name]())
-    assert sum(map(math.prod, shapes.values())) == parameters
-    assert {w.path for w in weights(PRESETS[name]())} == set(shapes)
+    found = shapes(PRESETS[name]())
+    assert sum(map(math.prod, found.values())) == parameters
+    assert {w.path for w in weights(PRESETS[name]())} == set(found)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch_peer import IMAGE, make_peer, save_peer
+from torch_peer import IMAGE, make_peer, read_peer, save_peer
 from transformers import (
     LlavaOnevisionImageProcessorPil,
     LogitsProcessor,
@@ -14,7 +14,6 @@ from transformers import (
     RepetitionPenaltyLogitsProcessor,
 )
 
-from critic_jax.checkpoints.huggingface import read_config, read_params
 from critic_jax.imaging import picture
 from critic_jax.models.build import assemble
 from critic_jax.sampling.choose import Sampling
@@ -51,8 +50,8 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Engine, list]:
     """The torch model, the engine, and (path, torch's inputs) of each prompt."""
     torch_model = make_peer(tied=False)
     folder = save_peer(torch_model, tmp_path_factory.mktemp("peer"))
-    config, geometry = read_config(folder)
-    params, _ = read_params(folder, config)
+    read, params = read_peer(folder)
+    config, geometry = read.config, read.geometry
     prompts = []
     for number, size in enumerate([(336, 336), None, (300, 384), None, (384, 150), None]):
         ids = np.random.default_rng(number).integers(0, 490, 12 + 7 * number).tolist()

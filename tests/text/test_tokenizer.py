@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import Qwen2Tokenizer
 
 from critic_jax.errors import InputError
+from critic_jax.evaluation.published import load_published
 from critic_jax.text import (
     IMAGE,
     SYSTEM_TURN,
@@ -158,6 +159,18 @@ def test_pickling_keeps_it_whole(qwen2: ChatTokenizer) -> None:
     again = pickle.loads(pickle.dumps(qwen2))
     assert again.encode(TEXTS[5]) == qwen2.encode(TEXTS[5])
     assert (again.image, again.vocab_size) == (qwen2.image, qwen2.vocab_size)
+
+
+def test_answers_that_released_models_gave_have_as_many_tokens(qwen2: ChatTokenizer) -> None:
+    """Six were cut at 100 tokens; the two that end in a full stop were not."""
+    published = load_published()
+    answers = {n: m.golden.answer for n, m in published.models.items() if m.golden is not None}
+    lengths = {name: len(qwen2.encode(answer)) for name, answer in answers.items()}
+    assert len(lengths) == 8 and published.question.max_new_tokens == 100
+    for name, length in lengths.items():
+        assert length < 100 if answers[name].endswith(".") else length == 100, name
+    control = (qwen2.end_of_text, qwen2.im_start, qwen2.im_end, qwen2.image)
+    assert (*published.control_tokens.values(),) == control
 
 
 def test_save_writes_the_files_as_they_were(qwen2_folder: Path, tmp_path: Path) -> None:

@@ -97,7 +97,9 @@ def check_a_finished_run(output: Path, config_file: Path) -> None:
         "name": output.name,
         "step": 6,
         "from": config.init,
+        "base": None,
         "generation": start.meta["generation"],
+        "source": {},
     }
     assert not np.array_equal(end.params["newline"], start.params["newline"])
     # The tower's last norm touches nothing: no gradient ever reaches it.
