@@ -1,4 +1,4 @@
-"""The one error that a user's input can raise."""
+"""The errors that a command tells in one line."""
 
 
 class InputError(Exception):
@@ -6,6 +6,16 @@ class InputError(Exception):
 
     The message is one line: which file, record or field, what is wrong, and what would be right.
     The command line prints it without a stack trace and leaves with exit code 2.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
+class WorkError(Exception):
+    """The command and its input are right, but the work could not be finished: a full disk.
+
+    One line, as `InputError`; the command line leaves with exit code 1.
     """
 
     def __init__(self, message: str) -> None:

@@ -1,13 +1,16 @@
 """Check a file of critic records as training would meet it: fields, turns, pictures."""
 
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from critic_jax.data import BadRecord, Record, read_records
 from critic_jax.errors import InputError
-from critic_jax.imaging import PictureError, open_picture
-from critic_jax.text import record_turns
+from critic_jax.imaging import PictureError
+
+from .check import inspect_picture, text_fault
 
 
 @dataclass(frozen=True)
@@ -32,41 +35,36 @@ def validate(
     """
     count = 0
     rejected: list[BadRecord] = []
-    opened: dict[Path, str | None] = {}  # many records share a picture: path -> what is wrong
+    opened: dict[tuple[Path, bool], str | None] = {}  # many records share a picture
     for record in read_records(path, images):
         count += 1
         if isinstance(record, BadRecord):
             rejected.append(record)
-        elif (reason := _fault(record, opened)) is not None:
+        elif (reason := text_fault(record) or _picture_fault(record, opened)) is not None:
             rejected.append(BadRecord(record.line, record.id, f"{record.place}: {reason}"))
     if not count:
         raise InputError(f"{os.fspath(path)}: holds no record")
     return Validation(count, tuple(rejected))
 
 
-def _fault(record: Record, opened: dict[Path, str | None]) -> str | None:
-    """The first thing wrong with a record's turns or pictures; None where all is well."""
-    try:
-        turns = record_turns(record.conversations, len(record.images))
-    except InputError as error:
-        return str(error)
-    if all(turn.role != "assistant" for turn in turns):
-        return "field 'conversations': no turn is from gpt, so there is nothing to learn from"
-    for number, image in enumerate(record.images, start=1):
+def _picture_fault(record: Record, opened: dict[tuple[Path, bool], str | None]) -> str | None:
+    """The first thing wrong with a record's pictures; None where all is well."""
+    for number, image in enumerate(record.images):
         if isinstance(image, bytes):
-            reason = _unreadable(image, f"picture {number} of {len(record.images)}")
+            reason = _unreadable(record, number)
         else:
-            if image not in opened:
-                opened[image] = _unreadable(image, None)
-            reason = opened[image]
+            key = image, len(record.images) > 1
+            if key not in opened:
+                opened[key] = _unreadable(record, number)
+            reason = opened[key]
         if reason is not None:
             return reason
     return None
 
 
-def _unreadable(image: Path | bytes, name: str | None) -> str | None:
+def _unreadable(record: Record, number: int) -> str | None:
     try:
-        open_picture(image, name)
+        inspect_picture(record, number)
     except PictureError as error:
         return str(error)
     return None

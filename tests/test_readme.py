@@ -12,6 +12,7 @@ import pytest
 
 import critic_data.cli
 import critic_jax.cli
+from critic_data.importing.run import Import, import_records
 from critic_jax.checkpoints import Checkpoint, save_checkpoint
 from critic_jax.demo.digits import make_digits, write_pictures
 from critic_jax.files import write_json_lines
@@ -94,7 +95,9 @@ def test_python_blocks_import_what_exists(page: Path) -> None:
 
 @pytest.fixture(scope="module")
 def after_the_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an untrained critic and a scan where the demo leaves them, and a record."""
+    """A folder with an untrained critic and a scan where the demo leaves them, and a record,
+    imported too.
+    """
     folder = tmp_path_factory.mktemp("clone")
     tokenizer = train_tokenizer(["Which digit is this?"], 300)
     config = tiny(tokenizer.vocab_size)
@@ -109,6 +112,7 @@ def after_the_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_pictures(make_digits().heldout, folder / "runs/demo/heldout/pictures")
     turns = [{"from": "human", "value": "Which?"}, {"from": "gpt", "value": "The first."}]
     write_json_lines(folder / "train.jsonl", [{"id": "r1", "conversations": turns}])
+    import_records(Import((folder / "train.jsonl",), folder / "critic-113k"))
     return folder
 
 

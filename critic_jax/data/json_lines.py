@@ -49,8 +49,10 @@ def scan_json_lines(
                 yield from _scan_array(file.read(), name)
             else:
                 for line, raw in enumerate(file, start=1):
+                    if line == 1:
+                        raw = raw.removeprefix(_BOM)
                     if raw.strip(_SPACE):
-                        yield line, _parse_line(raw, name, line)
+                        yield line, parse_object(raw, f"{name} line {line}")
     except FileNotFoundError:
         raise InputError(f"{name}: no such file") from None
     except IsADirectoryError:
@@ -59,10 +61,13 @@ def scan_json_lines(
         raise InputError(f"{name}: cannot be read ({error.strerror})") from None
 
 
-def _parse_line(raw: bytes, name: str, line: int) -> dict[str, Any] | InputError:
-    where = f"{name} line {line}"
+def parse_object(raw: bytes, where: str) -> dict[str, Any] | InputError:
+    """The object that these bytes are, or the error that says why they are none.
+
+    where: file and line in words.
+    """
     try:
-        text = _decode((raw.removeprefix(_BOM) if line == 1 else raw).rstrip(_SPACE))
+        text = _decode(raw.rstrip(_SPACE))
         return _checked(_DECODER.decode(text), text, where)
     except (ValueError, RecursionError) as error:
         return InputError(f"{where}: not valid JSON ({_reason(error)})")

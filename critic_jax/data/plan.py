@@ -7,9 +7,9 @@ records.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -39,9 +39,25 @@ Step = tuple[tuple[int, ...], ...]  # for each row, the groups in it
 
 
 class Plan:
-    """The steps of every epoch. Epochs are planned when first asked for."""
+    """The steps of every epoch. Epochs are planned when first asked for.
 
-    def __init__(self, groups: Sequence[Group], budget: Budget, seed: int) -> None:
+    Groups come in an order shuffled by (seed, epoch). A step takes them from the front until the
+    next would bring it beyond its records, and lays them into its rows by best fit, largest first.
+    What is then missing, in records or in room, is filled from a `window` of further groups; groups
+    passed over stay at the front. A window of 0 takes groups strictly in order.
+
+    weights: how often each group comes in an epoch; a fraction takes that share of them, others
+    each time.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        budget: Budget,
+        seed: int,
+        window: int = 0,
+        weights: Sequence[float] | None = None,
+    ) -> None:
         for g in groups:
             if g.tokens > budget.tokens or g.tiles > budget.tiles:
                 raise InputError(
@@ -53,44 +69,127 @@ class Plan:
         self.groups = list(groups)
         self.budget = budget
         self.seed = seed
-        self.epoch = lru_cache(maxsize=2)(self._epoch)
+        self.window = window
+        self.weights = None if weights is None else np.asarray(weights, float)
+        self._epochs: dict[int, list[Step]] = {}
 
-    def _epoch(self, epoch: int) -> list[Step]:
-        """The steps of one epoch, every group once."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.groups))
+    def epoch(self, epoch: int) -> list[Step]:
+        """The steps of one epoch, every group as often as its weight says."""
+        if epoch not in self._epochs:
+            if len(self._epochs) > 1:  # a run goes from one to the next
+                del self._epochs[min(self._epochs)]
+            self._epochs[epoch] = self._planned(epoch)
+        return self._epochs[epoch]
+
+    def _planned(self, epoch: int) -> list[Step]:
+        dice = np.random.default_rng([self.seed, epoch])
+        if self.weights is None:
+            order = dice.permutation(len(self.groups))
+        else:
+            order = dice.permutation(np.repeat(np.arange(len(self.groups)), self._times(dice)))
         steps: list[Step] = []
-        waiting = [int(g) for g in order]
-        while waiting:
-            step, waiting = self._fill(waiting)
-            steps.append(step)
+        waiting, ahead = deque[int](), deque(order.tolist())
+        while waiting or ahead:
+            steps.append(self._fill(waiting, ahead))
         return steps
 
-    def _fill(self, waiting: list[int]) -> tuple[Step, list[int]]:
-        """Take groups in order until the step has its records; best fit, largest first."""
-        records, taken = 0, 0
-        for g in waiting:
-            count = len(self.groups[g].members)
-            if records and records + count > self.budget.records:
+    def _times(self, dice: np.random.Generator) -> np.ndarray:
+        """How often each group comes: of equal weights the right number, drawn anew."""
+        assert self.weights is not None
+        times = np.floor(self.weights).astype(int)
+        for weight in np.unique(self.weights % 1):
+            alike = np.flatnonzero(self.weights % 1 == weight)
+            times[dice.choice(alike, round(weight * len(alike)), replace=False)] += 1
+        if not times.any():
+            times[int(dice.integers(len(times)))] = 1
+        return times
+
+    def _fill(self, waiting: deque[int], ahead: deque[int]) -> Step:
+        """The next step, taken out of the groups that wait and those ahead."""
+        bins = _Bins(self.budget)
+        if self.window:
+            while ahead and len(waiting) < self.window:
+                waiting.append(ahead.popleft())
+            if self._rows_end_first(waiting):
+                self._fill_rows(bins, waiting)
+                return bins.step()
+        taken: list[int] = []
+        held = 0
+        while waiting or ahead:
+            source = waiting or ahead
+            count = len(self.groups[source[0]].members)
+            if taken and held + count > self.budget.records:
                 break
-            records, taken = records + count, taken + 1
-        chosen = sorted(waiting[:taken], key=lambda g: -self.groups[g].tokens)
-        rows: list[list[int]] = [[] for _ in range(self.budget.rows)]
-        tokens = [self.budget.tokens] * len(rows)
-        tiles = [self.budget.tiles] * len(rows)
-        left: list[int] = []
-        for g in chosen:
+            taken.append(source.popleft())
+            held += count
+        left = bins.lay(taken, self.groups)
+        waiting.extendleft(reversed(left))
+        if self.window:
+            self._top_up(bins, waiting)
+        return bins.step()
+
+    def _rows_end_first(self, waiting: Sequence[int]) -> bool:
+        """Whether the rows are full before the step has its records: there is a choice to make."""
+        records, tokens, tiles = self.budget.records, self.budget.tokens, self.budget.tiles
+        tokens, tiles = tokens * self.budget.rows, tiles * self.budget.rows
+        for g in waiting:
             group = self.groups[g]
-            fits = [
-                r for r in range(len(rows)) if group.tokens <= tokens[r] and group.tiles <= tiles[r]
-            ]
-            if not fits:
-                left.append(g)
-                continue
-            best = min(fits, key=lambda r: tokens[r])
-            rows[best].append(g)
-            tokens[best] -= group.tokens
-            tiles[best] -= group.tiles
-        return tuple(tuple(r) for r in rows), left + waiting[taken:]
+            records, tokens = records - len(group.members), tokens - group.tokens
+            tiles -= group.tiles
+            if records <= 0:
+                return False
+            if tokens <= 0 or tiles < 0:
+                return True
+        return False
+
+    def _fill_rows(self, bins: _Bins, waiting: deque[int]) -> None:
+        """Fill row after row, each time with the tree that leaves least room, in both sizes.
+
+        Distance to what is left, in shares of a row (norm-based greedy, Panigrahy et al. 2011,
+        Heuristics for Vector Bin Packing). The tree that waits longest goes first, so none waits
+        for ever.
+        """
+        budget = self.budget
+        groups = [self.groups[g] for g in waiting]
+        tokens = np.array([g.tokens for g in groups]) / budget.tokens
+        tiles = np.array([g.tiles for g in groups]) / max(budget.tiles, 1)
+        counts = np.array([len(g.members) for g in groups])
+        free = np.ones(len(groups), bool)
+        left = budget.records
+        for row in range(budget.rows):
+            # A hair above 1: the shares are rounded.
+            room, depth, first = 1 + 1e-9, 1 + 1e-9, row == 0
+            while True:
+                fits = np.flatnonzero(free & (tokens <= room) & (tiles <= depth) & (counts <= left))
+                if not len(fits):
+                    break
+                away = (room - tokens[fits]) ** 2 + (depth - tiles[fits]) ** 2
+                place = 0 if first else int(fits[np.argmin(away)])
+                first = False
+                free[place] = False
+                bins.rows[row].append(waiting[place])
+                room, depth = room - tokens[place], depth - tiles[place]
+                left -= int(counts[place])
+        kept = [g for place, g in enumerate(waiting) if free[place]]
+        waiting.clear()
+        waiting.extend(kept)
+
+    def _top_up(self, bins: _Bins, waiting: deque[int]) -> None:
+        """Fill a step's gaps from those that wait: largest first, none beyond its records."""
+        left = self.budget.records - sum(len(self.groups[g].members) for g in bins.held())
+        by_size = sorted(range(len(waiting)), key=lambda n: -self.groups[waiting[n]].tokens)
+        used: set[int] = set()
+        for place in by_size:
+            if not left:
+                break
+            count = len(self.groups[waiting[place]].members)
+            if count <= left and not bins.lay([waiting[place]], self.groups):
+                used.add(place)
+                left -= count
+        if used:
+            kept = [g for place, g in enumerate(waiting) if place not in used]
+            waiting.clear()
+            waiting.extend(kept)
 
     def step(self, number: int) -> Step:
         """Step `number`, counted from 0 over all epochs."""
@@ -103,3 +202,63 @@ class Plan:
     def steps(self, epochs: int) -> int:
         """Steps in the first `epochs` epochs."""
         return sum(len(self.epoch(e)) for e in range(epochs))
+
+    def records(self, step: Step) -> int:
+        """The records of a step."""
+        return sum(len(self.groups[g].members) for row in step for g in row)
+
+    def report(self, epoch: int = 0) -> dict[str, float]:
+        """What an epoch's steps hold.
+
+        steps, records; records_a_step, its least, largest and mean, and `deviation`, the mean
+        distance from the budget's; token_fill and tile_fill, shares of all slots in use.
+        """
+        steps = self.epoch(epoch)
+        held = [self.records(step) for step in steps]
+        used = [self.groups[g] for step in steps for row in step for g in row]
+        slots = len(steps) * self.budget.rows
+        return {
+            "steps": len(steps),
+            "records": sum(held),
+            "records_a_step": sum(held) / len(steps),
+            "least_records": min(held),
+            "most_records": max(held),
+            "deviation": sum(abs(h - self.budget.records) for h in held) / len(steps),
+            "token_fill": sum(g.tokens for g in used) / (slots * self.budget.tokens),
+            "tile_fill": sum(g.tiles for g in used) / max(slots * self.budget.tiles, 1),
+        }
+
+
+class _Bins:
+    """The rows of one step as they fill."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.rows: list[list[int]] = [[] for _ in range(budget.rows)]
+        self.tokens = [budget.tokens] * budget.rows
+        self.tiles = [budget.tiles] * budget.rows
+
+    def lay(self, chosen: Sequence[int], groups: Sequence[Group]) -> list[int]:
+        """Lay groups into the rows they fit best, largest first; those that fit none come back."""
+        left: list[int] = []
+        for g in sorted(chosen, key=lambda g: -groups[g].tokens):
+            group = groups[g]
+            fits = [
+                r
+                for r in range(len(self.rows))
+                if group.tokens <= self.tokens[r] and group.tiles <= self.tiles[r]
+            ]
+            if not fits:
+                left.append(g)
+                continue
+            best = min(fits, key=lambda r: self.tokens[r])
+            self.rows[best].append(g)
+            self.tokens[best] -= group.tokens
+            self.tiles[best] -= group.tiles
+        return left
+
+    def held(self) -> list[int]:
+        """The groups in all rows."""
+        return [g for row in self.rows for g in row]
+
+    def step(self) -> Step:
+        return tuple(tuple(row) for row in self.rows)

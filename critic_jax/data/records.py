@@ -13,12 +13,15 @@ import base64
 import binascii
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from critic_jax.data.json_lines import scan_json_lines
 from critic_jax.errors import InputError
+
+TOLD = ("task", "domain", "response_model")
+"""Further fields that a file may have; they count in statistics, and training does not see them."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Record:
         images: a path, or the bytes of a picture file, for each picture.
         line: line of the file on which the record begins.
         place: file and line in words, for messages.
+        told: what else the file tells of it, of `TOLD`.
     """
 
     id: str
@@ -40,6 +44,7 @@ class Record:
     images: tuple[Path | bytes, ...]
     line: int
     place: str
+    told: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,23 +80,33 @@ def read_records(
             continue
         where, name = f"{os.fspath(path)} line {line}", None
         try:
-            name = _id(found)
+            name = record_id(found)
             if name in first_line:
                 raise InputError(f"field 'id': {name!r} is taken by line {first_line[name]}")
             first_line[name] = line
-            yield Record(
-                id=name,
-                source=_source(found),
-                conversations=_conversations(found),
-                images=picture_sources(found, folder),
-                line=line,
-                place=where,
-            )
+            yield make_record(found, folder, line, where)
         except InputError as error:
             yield BadRecord(line, name, f"{where}: {error}")
 
 
-def _id(fields: dict[str, Any]) -> str:
+def make_record(fields: Mapping[str, Any], folder: Path, line: int, where: str) -> Record:
+    """The record of some fields, relative picture paths taken from `folder`.
+
+    where: `Record.place`. Raises InputError that names the field, not the place.
+    """
+    return Record(
+        id=record_id(fields),
+        source=_source(fields),
+        conversations=_conversations(fields),
+        images=picture_sources(fields, folder),
+        line=line,
+        place=where,
+        told={name: text for name in TOLD if isinstance(text := fields.get(name), str) and text},
+    )
+
+
+def record_id(fields: Mapping[str, Any]) -> str:
+    """The field `id` as text. Raises InputError where it is missing, empty or no name."""
     if "id" not in fields:
         raise InputError("field 'id' is missing; every record needs one of its own")
     value = fields["id"]
@@ -102,7 +117,7 @@ def _id(fields: dict[str, Any]) -> str:
     return value
 
 
-def _source(fields: dict[str, Any]) -> str:
+def _source(fields: Mapping[str, Any]) -> str:
     value = fields.get("source")
     if value is None:
         return ""
@@ -111,7 +126,7 @@ def _source(fields: dict[str, Any]) -> str:
     return value
 
 
-def _conversations(fields: dict[str, Any]) -> tuple[Mapping[str, str], ...]:
+def _conversations(fields: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
     turns = fields.get("conversations")
     if not isinstance(turns, list) or not turns:
         said = _shown(turns) if "conversations" in fields else "missing"
@@ -146,6 +161,8 @@ def picture_sources(fields: Mapping[str, Any], folder: Path) -> tuple[Path | byt
 def _image(value: Any, folder: Path, field: str) -> Path | bytes:
     if isinstance(value, str) and value:
         return folder / value
+    if isinstance(value, dict) and isinstance(value.get("bytes"), bytes):
+        return value["bytes"]  # a table's cell; JSON has no bytes
     if isinstance(value, dict) and isinstance(value.get("bytes"), str) and value["bytes"]:
         try:
             return base64.b64decode(value["bytes"], validate=True)

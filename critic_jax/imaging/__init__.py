@@ -3,7 +3,7 @@
 This room imports numpy and PIL only: loader processes import it and must not touch the accelerator.
 """
 
-from .decode import MAX_PIXELS, PictureError, open_picture
+from .decode import MAX_PIXELS, PictureError, open_picture, read_picture
 from .geometry import ImageGeometry
 from .layout import picture_tile_count, picture_token_count
 from .taps import clip_token_count, picture_in_set_token_count
@@ -23,4 +23,5 @@ __all__ = [
     "picture_in_set_token_count",
     "picture_tile_count",
     "picture_token_count",
+    "read_picture",
 ]

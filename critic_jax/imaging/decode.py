@@ -80,6 +80,16 @@ def open_picture(
             return _decode(image, name, max_pixels)
 
 
+def read_picture(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a picture file as they are, not yet looked at.
+
+    Raises PictureError for a file that is missing, a folder or not readable.
+    """
+    file, _ = _open_file(path, os.fspath(path))
+    with file:
+        return file.read()
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any PIL mode to RGB; a picture that is RGB already comes back as it is.
 

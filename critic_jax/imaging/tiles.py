@@ -45,15 +45,25 @@ def padded_tile(image: Image.Image, geometry: ImageGeometry) -> np.ndarray:
     Raises:
         PictureError: the square would be too large.
     """
-    side = max(image.size)
-    if side**2 > MAX_SQUARE_PIXELS:
-        raise PictureError(
-            f"a picture of {image.width:,} x {image.height:,} pixels cannot be padded to a square; "
-            f"its longer side may have at most {math.isqrt(MAX_SQUARE_PIXELS):,} pixels"
-        )
+    side = check_square(*image.size)
     canvas = Image.new("RGB", (side, side), _MEAN)
     canvas.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return square_tiles([canvas], geometry)
+
+
+def check_square(width: int, height: int) -> int:
+    """The side of the square that `padded_tile` makes of a picture of that size.
+
+    Raises:
+        PictureError: the square would be too large.
+    """
+    side = max(width, height)
+    if side**2 > MAX_SQUARE_PIXELS:
+        raise PictureError(
+            f"a picture of {width:,} x {height:,} pixels cannot be padded to a square; "
+            f"its longer side may have at most {math.isqrt(MAX_SQUARE_PIXELS):,} pixels"
+        )
+    return side
 
 
 def square_tiles(images: Sequence[Image.Image], geometry: ImageGeometry) -> np.ndarray:

@@ -7,8 +7,11 @@ import runpy
 from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import tyro
+
+from critic_jax.data.selection import Part
 from critic_jax.errors import InputError
 
 
@@ -23,7 +26,7 @@ class TrainConfig:
     init: str
     """checkpoint folder, ours or Hugging Face's, to start from"""
     data: str
-    """records: JSONL or JSON with id, source, conversations, image"""
+    """records: JSONL or JSON with id, source, conversations, image; or the folder of an import"""
     output: str
     """folder of the run: metrics.jsonl, state/ (to resume from) and critic/ (the result)"""
     labels: Literal["answer", "upstream-sft", "upstream-dpo"] = "answer"
@@ -40,6 +43,16 @@ class TrainConfig:
     clip_norm: float = 1.0
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """of the computation; parameters and optimizer stay in float32"""
+    parts: Annotated[tuple[Part, ...], tyro.conf.Suppress] = ()
+    """instead of data: parts of imports to mix, by weight, filter and sample"""
+    share_trunks: bool = True
+    """records of one picture share its tokens, and so a step; False: each alone, in plain order"""
+    drop_oversize: bool = False
+    """leave out records larger than a row (plan.json names them); else they stop the run"""
+    validation: float = 0.0
+    """share of the pictures whose records are held out; their loss is taken at every saved state"""
+    loader_workers: int = 0
+    """processes that build batches ahead; 0: threads of this one"""
     seed: int = 0
     save_every: int = 200
     """steps between saved states"""
@@ -65,9 +78,13 @@ def load_config(name: str, overrides: list[str]) -> TrainConfig:
     if not overrides:
         return config
     _check_fields(overrides)
-    import tyro
-
-    return tyro.cli(TrainConfig, default=config, args=overrides, prog=f"critic-jax train {name}")
+    return tyro.cli(
+        TrainConfig,
+        default=config,
+        args=overrides,
+        prog=f"critic-jax train {name}",
+        config=(tyro.conf.FlagConversionOff,),  # every field is a word and its value
+    )
 
 
 def _check_fields(overrides: list[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.progress import Progress
 
 from critic_jax.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
-from critic_jax.data import BadRecord, Record, read_records
 from critic_jax.data.encode import Encoder
-from critic_jax.data.pipeline import Rows, batches
-from critic_jax.data.plan import Budget
-from critic_jax.errors import InputError
+from critic_jax.data.rows import PlannedRows
+from critic_jax.files import write_json
 from critic_jax.models.build import abstract
 from critic_jax.progress import progress
-from critic_jax.sharding import make_mesh, param_shardings, row_sharding
+from critic_jax.sharding import make_mesh, param_shardings
 from critic_jax.training.config import TrainConfig
+from critic_jax.training.inputs import make_rows, on_device
 from critic_jax.training.optimizer import optimizer, schedule
-from critic_jax.training.sft import TrainState, make_step
+from critic_jax.training.sft import TrainState, make_loss, make_step
 
 
 def train(config: TrainConfig) -> Path:
@@ -40,9 +39,9 @@ def train(config: TrainConfig) -> Path:
     mesh = make_mesh()
     start = load_checkpoint(config.init, mesh)
     encoder = Encoder(start.tokenizer, start.geometry, config.labels)
-    budget = Budget(config.global_batch, config.rows, config.row_tokens, config.row_tiles)
     with progress() as bar:
-        rows = Rows(_records(config.data), encoder, budget, config.epochs, config.seed)
+        rows, held = make_rows(config, encoder)
+        write_json(output / "plan.json", rows.report())
         tx = optimizer(config, len(rows))
         step = make_step(start.config, jnp.dtype(config.dtype), tx)
         keep = ocp.training.preservation_policies.LatestN(2)
@@ -51,7 +50,8 @@ def train(config: TrainConfig) -> Path:
         ) as states:
             state = _resume(states, _shaped(start, tx, mesh), start.params, tx, mesh)
             log = _metrics_log(output / "metrics.jsonl", int(state["step"]))
-            state = _run(config, rows, step, state, states, log, mesh, bar)
+            validate = _validation(config, start, held, mesh)
+            state = _run(config, rows, step, state, states, log, mesh, bar, validate)
     result = Checkpoint(
         start.config,
         start.geometry,
@@ -68,17 +68,6 @@ def train(config: TrainConfig) -> Path:
     )
     save_checkpoint(output / "critic", result)
     return output / "critic"
-
-
-def _records(path: str) -> list[Record]:
-    records = []
-    for record in read_records(path):
-        if isinstance(record, BadRecord):
-            raise InputError(record.reason)
-        records.append(record)
-    if not records:
-        raise InputError(f"{path}: holds no records")
-    return records
 
 
 def _shaped(start: Checkpoint, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
@@ -127,22 +116,26 @@ def _resume(
 
 def _run(
     config: TrainConfig,
-    rows: Rows,
+    rows: PlannedRows,
     step: Any,
     state: TrainState,
     states: ocp.training.Checkpointer,
     log: Any,
     mesh: Mesh,
     bar: Progress,
+    validate: Callable[[TrainState], float] | None,
 ) -> TrainState:
     first = int(state["step"])
     task = bar.add_task("training", total=len(rows), completed=first)
     rate = schedule(config, len(rows))
     began = time.perf_counter()
-    for number, batch in enumerate(_on_device(rows, first, mesh), start=first):
+    for number, batch in enumerate(
+        on_device(rows, first, mesh, config.loader_workers), start=first
+    ):
         records = int(batch["records"])
         state, metrics = step(state, batch)
         loss = float(metrics["loss"])
+        saves = (number + 1) % config.save_every == 0 or number + 1 == len(rows)
         line = {
             "step": number + 1,
             "loss": loss,
@@ -151,20 +144,34 @@ def _run(
             "records": records,
             "seconds": round(time.perf_counter() - began, 3),
         }
+        if saves and validate is not None:
+            line["validation_loss"] = validate(state)
         log.write(json.dumps(line) + "\n")
         log.flush()
         bar.update(task, advance=1, description=f"training, loss {loss:.3f}")
-        if (number + 1) % config.save_every == 0 or number + 1 == len(rows):
+        if saves:
             states.save(number + 1, state, overwrite=True)
     log.close()
     return state
 
 
-def _on_device(rows: Rows, first: int, mesh: Mesh) -> Iterator[dict[str, jax.Array]]:
-    """Batches from step `first` on, spread over the mesh."""
-    spread, whole = row_sharding(mesh), NamedSharding(mesh, PartitionSpec())
-    for batch in batches(rows, first):
-        yield {n: jax.device_put(v, spread if v.ndim else whole) for n, v in batch.items()}
+def _validation(
+    config: TrainConfig, start: Checkpoint, held: PlannedRows | None, mesh: Mesh
+) -> Callable[[TrainState], float] | None:
+    """state -> mean loss of the records held out; None where there are none."""
+    if held is None:
+        return None
+    loss = jax.jit(make_loss(start.config, jnp.dtype(config.dtype)))
+
+    def validate(state: TrainState) -> float:
+        total = records = 0.0
+        for batch in on_device(held, 0, mesh):
+            count = float(batch["records"])
+            total += float(loss(state["params"], batch)) * count
+            records += count
+        return total / records
+
+    return validate
 
 
 def _metrics_log(path: Path, step: int) -> Any:

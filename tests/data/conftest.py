@@ -4,11 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from published_fixtures import imported, published, rows, tokenizer_folder
 
 from critic_jax.data import Record
 from critic_jax.demo.digits import make_digits, picture
 from critic_jax.imaging import ImageGeometry
 from critic_jax.text import ChatTokenizer, train_tokenizer
+
+__all__ = ["imported", "published", "rows", "tokenizer_folder"]
 
 TEXTS = (
     "You are a helpful assistant.",

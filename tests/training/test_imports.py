@@ -1,0 +1,139 @@
+"""Training on imports: as on the file itself, with validation, in worker processes, resumed."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from critic_data.importing.run import Import, import_records
+from critic_jax.cli import main
+from critic_jax.data.selection import Part
+from critic_jax.errors import InputError
+from critic_jax.sharding import MESH_AXES, ROWS
+from critic_jax.training import loop
+from critic_jax.training.config import TrainConfig, load_config
+from critic_jax.training.inputs import host_rows
+from critic_jax.training.loop import train
+from critic_jax.training.sft import make_loss, make_step
+
+Data = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All runs are of one model; only what they read differs."""
+    monkeypatch.setattr(loop, "make_step", lambda *_: _kept("step", make_step, *_))
+    monkeypatch.setattr(loop, "make_loss", lambda *_: _kept("loss", make_loss, *_))
+
+
+_functions: dict[str, Any] = {}
+
+
+def _kept(name: str, make: Any, *arguments: Any) -> Any:
+    return _functions.setdefault(name, make(*arguments))
+
+
+@pytest.fixture
+def imported(data: Data, tmp_path: Path, start: Path) -> Path:
+    source = data()
+    output = tmp_path / "import"
+    import_records(Import((source,), output, tokenizer=start))
+    return output
+
+
+def metrics(output: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def test_an_import_trains_with_validation_and_workers(
+    imported: Path, config_file: Path, tmp_path: Path
+) -> None:
+    words = ["train", str(config_file), "--data", str(imported), "--validation", "0.3"]
+    for name, more in (("threads", []), ("workers", ["--loader-workers", "1"])):
+        assert main([*words, *more, "--output", str(tmp_path / name)]) == 0
+    lines = metrics(tmp_path / "threads")
+    assert lines == metrics(tmp_path / "workers")
+    plan = json.loads((tmp_path / "threads" / "plan.json").read_text())
+    assert plan["steps"] == len(lines) and plan["records"] == sum(n["records"] for n in lines)
+    assert 12 - plan["records"] > 0
+    saved = [line["step"] for line in lines if "validation_loss" in line]
+    assert saved == sorted({n for n in (3, 6) if n <= len(lines)} | {len(lines)})
+    losses = [line["validation_loss"] for line in lines if "validation_loss" in line]
+    assert all(np.isfinite(losses)) and losses[-1] != losses[0]
+
+
+def test_parts_are_mixed_in_a_config(
+    imported: Path, start: Path, config_file: Path, tmp_path: Path
+) -> None:
+    text = config_file.read_text().replace(
+        'data="set on the command line"',
+        f'data="", parts=(Part({str(imported)!r}, sample=4), Part({str(imported)!r}, weight=2))',
+    )
+    file = tmp_path / "mixed.py"
+    file.write_text("from critic_jax.data.selection import Part\n" + text)
+    config = load_config(str(file), ["--output", str(tmp_path / "run")])
+    assert config.parts == (Part(str(imported), sample=4), Part(str(imported), weight=2))
+    train(config)
+    assert sum(line["records"] for line in metrics(tmp_path / "run")) == 4 + 24
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"parts": (Part("x"),)}, "give either data or parts"),
+        ({"data": ""}, "give either data or parts"),
+        ({"validation": 1e-9}, "holds out 0 of 12 records"),
+        ({"row_tokens": 40}, "of 12 records are larger than a row of 40 tokens"),
+    ],
+)
+def test_wrong_ways(
+    change: dict[str, Any], said: str, imported: Path, start: Path, tmp_path: Path
+) -> None:
+    fields: dict[str, Any] = {
+        "init": str(start),
+        "data": str(imported),
+        "output": str(tmp_path / "run"),
+        "global_batch": 2,
+        "rows": 2,
+        "row_tokens": 128,
+        "row_tiles": 4,
+    }
+    with pytest.raises(InputError, match=said):
+        train(TrainConfig(**fields | change))
+
+
+def test_plain_order_shares_nothing(imported: Path, config_file: Path, tmp_path: Path) -> None:
+    words = ["train", str(config_file), "--data", str(imported), "--output", str(tmp_path / "run")]
+    assert main([*words, "--share-trunks", "False"]) == 0
+    assert json.loads((tmp_path / "run" / "plan.json").read_text())["trees"] == 12
+
+
+def test_a_hosts_rows_are_those_of_its_devices() -> None:
+    program = """
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding
+from critic_jax.sharding import MESH_AXES, ROWS
+from critic_jax.training import loop
+from critic_jax.training.inputs import host_rows
+devices = np.asarray(jax.devices()).reshape(2, 2, 1)
+print(*host_rows(NamedSharding(Mesh(devices, MESH_AXES), ROWS), 8))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["0", "8"]
+    mesh = Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1, 1), MESH_AXES)
+    assert host_rows(NamedSharding(mesh, ROWS), 3) == (0, 3)
+    assert PartitionSpec(("data", "fsdp")) == ROWS
