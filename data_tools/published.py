@@ -1,7 +1,7 @@
 """LLaVA-Critic-113k as published, and how an import of it compares.
 
 The row counts are those of the data set's page; the count of "Final Score" is a user's
-(LLaVA-NeXT issue 461), the pictures are the "46k" of the project's page.
+(thread 461 of LLaVA-NeXT), the pictures are the "46k" of the project's page.
 """
 
 from __future__ import annotations

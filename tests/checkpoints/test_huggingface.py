@@ -10,16 +10,16 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+from hub_folders import renamed
 from safetensors.numpy import load_file, save_file
 from torch_peer import make_peer, peer_tokenizer, read_peer, save_peer
 
 from critic_jax.checkpoints import load_checkpoint
 from critic_jax.checkpoints.hf_config import read_config
 from critic_jax.checkpoints.info import describe
-from critic_jax.checkpoints.weights import LAYOUTS, weights
+from critic_jax.checkpoints.weights import LAYOUTS
 from critic_jax.errors import InputError
 from critic_jax.models.build import Params
-from critic_jax.models.config import ModelConfig
 
 Tensors = dict[str, np.ndarray]
 SAVED = "hf-old-bare-tower"
@@ -50,16 +50,6 @@ def make(peer: tuple[Path, Tensors, Params], tmp_path: Path) -> Callable[..., Pa
     return folder
 
 
-def renamed(tensors: Tensors, config: ModelConfig, layout: str) -> Tensors:
-    names = {
-        old: new
-        for w in weights(config)
-        for old, new in zip(w.keys(LAYOUTS[SAVED]), w.keys(LAYOUTS[layout]), strict=True)
-    }
-    assert set(names) == set(tensors)
-    return {names[name]: tensor for name, tensor in tensors.items()}
-
-
 def read(folder: Path) -> tuple[Params, str]:
     hub, params = read_peer(folder)
     return params, hub.layout
@@ -75,7 +65,7 @@ def test_every_layout_gives_the_same_parameters(
     peer: tuple[Path, Tensors, Params], make: Callable[..., Path], layout: str
 ) -> None:
     _, tensors, params = peer
-    folder = make(model=renamed(tensors, read_config(peer[0])[0], layout))
+    folder = make(model=renamed(tensors, read_config(peer[0])[0], SAVED, layout))
     found, name = read(folder)
     assert name == layout
     assert_equal(found, params)
