@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,10 +189,12 @@ def storm(verb: str, source: Path, folder: Path, kills: int, seed: int) -> None:
     longest, killed = 3.0, 0
     while killed < kills:
         after = rng.uniform(0, longest)
-        if not run_and_kill(verb, source, target, after):
+        # Done before the kill, or killed on its way out.
+        if not run_and_kill(verb, source, target, after) or target.exists():
+            load_checkpoint(target)
             longest = min(longest, after)
             for made in folder.iterdir():
-                subprocess.run(["rm", "-rf", made], check=True)
+                shutil.rmtree(made)
             continue
         killed += 1
         assert not target.exists()
