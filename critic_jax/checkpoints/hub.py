@@ -62,7 +62,7 @@ def local_folder(model: str | os.PathLike[str]) -> Path:
         said = "is no folder here, and the hub has no such model (or it is private: set HF_TOKEN)"
     except LocalEntryNotFoundError as e:
         cause = _first_line(e.__cause__ or e)
-        said = f"is not complete on this machine, and the hub cannot be reached ({cause})"
+        said = f"is no folder here, and the hub cannot be reached for all of it ({cause})"
     except HFValidationError:
         said = "is no folder here, and no name that a model on the hub can have"
     except Exception as e:  # what breaks underway is of an HTTP library that releases change

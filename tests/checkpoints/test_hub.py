@@ -135,7 +135,7 @@ def test_what_was_downloaded_works_without_the_hub(place: Place) -> None:
     for name in ("judges/tiny", "judges/tiny@v1"):
         assert ran[name] == place.runs[name]
     other = ran["judges/other"]
-    said = "judges/other: is not complete on this machine, and the hub cannot be reached ("
+    said = "judges/other: is no folder here, and the hub cannot be reached for all of it ("
     assert (other.code, other.out) == (2, "")
     assert other.err.startswith(f"critic-jax: error: {said}") and "refused" in other.err
     assert other.err.count("\n") == 1
