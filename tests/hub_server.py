@@ -162,7 +162,7 @@ class Ran:
 # in one process for several of them, because starting JAX takes seconds.
 _PROGRAM = """
 import contextlib, io, json, sys
-import huggingface_hub.utils  # its log goes to the stderr of this moment: not one caught below
+from huggingface_hub import snapshot_download  # before stderr is caught, where its log goes
 from critic_jax.cli import main
 for words in json.load(sys.stdin):
     out, err = io.StringIO(), io.StringIO()
