@@ -1,11 +1,30 @@
-"""Writing a file so that nobody ever sees half of it."""
+"""Writing a file so that nobody ever sees half of it, and what to say where there is no room."""
 
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from critic_jax.errors import WorkError
+
+_NO_ROOM = ("No space left", "File too large", "quota exceeded")
+
+
+@contextlib.contextmanager
+def told_if_full(folder: Path) -> Iterator[None]:
+    """Turn a full disk, or a file-size limit, into a WorkError that says what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        # ArrayRecord's writer raises RuntimeError, TensorStore ValueError, with the system's words.
+        words = next((words for words in _NO_ROOM if words in str(error)), None)
+        if words is None:
+            raise
+        raise WorkError(
+            f"{folder}: no room left to write ({words}); make room and run the same command again"
+        ) from error
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> Path:

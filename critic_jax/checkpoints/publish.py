@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from critic_jax.errors import InputError
+from critic_jax.files import told_if_full
 
 
 @contextmanager
@@ -17,6 +18,7 @@ def published(path: Path, mark: str | None = None) -> Iterator[Path]:
 
     What stands at `path` is replaced only if it holds the file `mark`, which a checkpoint of ours
     does; anything else raises InputError. What a killed call left behind the next one clears away.
+    Raises WorkError for a full disk.
     """
     path = path.absolute()
     if path.exists() and not _empty(path) and not (mark and (path / mark).exists()):
@@ -26,7 +28,8 @@ def published(path: Path, mark: str | None = None) -> Iterator[Path]:
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
-        yield building
+        with told_if_full(path.parent):
+            yield building
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise

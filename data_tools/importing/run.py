@@ -27,13 +27,13 @@ from critic_jax.data.corpus import (
 )
 from critic_jax.data.lengths import Lengths, joined
 from critic_jax.errors import InputError, WorkError
-from critic_jax.files import write_json, write_json_lines
+from critic_jax.files import told_if_full, write_json, write_json_lines
 from critic_jax.pool import Pool
 from critic_jax.text import ChatTokenizer
 
 from .merge import Merged, RepeatedIds, merge
 from .scan import scan
-from .shards import PICTURES, RECORDS, shard_path, told_if_full, write_metadata
+from .shards import PICTURES, RECORDS, shard_path, write_metadata
 from .sources import Source, Unit, find_sources, units
 from .write import write_pictures, write_records
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from critic_jax.errors import WorkError
+from critic_jax.files import told_if_full
 
 SPLIT = "train"
-_NO_ROOM = ("No space left", "File too large", "quota exceeded")
 
 RECORDS = tfds.features.FeaturesDict(
     {
@@ -87,22 +85,3 @@ def write_metadata(
         description=about,
         check_data=False,
     )
-
-
-@contextmanager
-def told_if_full(folder: Path) -> Iterator[None]:
-    """Turn a full disk, or a file-size limit, into a WorkError that says what to do."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        # ArrayRecord's writer raises RuntimeError with the system's words in it.
-        if any(words in str(error) for words in _NO_ROOM):
-            raise WorkError(
-                f"{folder}: no room left to write ({_system_words(error)}); "
-                "make room and run the same command again, it goes on from here"
-            ) from error
-        raise
-
-
-def _system_words(error: Exception) -> str:
-    return next(words for words in _NO_ROOM if words in str(error))

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from critic_jax.data import Record
 from critic_jax.data.lengths import group_lengths, joined, text_key
 from critic_jax.errors import InputError
+from critic_jax.files import told_if_full
 from critic_jax.imaging import (
     ImageGeometry,
     picture_in_set_token_count,
@@ -26,7 +27,7 @@ from critic_jax.imaging import (
 from critic_jax.text import ChatTokenizer
 
 from .merge import Kept, Needed
-from .shards import PICTURES, RECORDS, told_if_full, write_shard
+from .shards import PICTURES, RECORDS, write_shard
 from .sources import Unit, rows
 
 INDEX = pa.schema(

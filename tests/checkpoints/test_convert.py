@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from critic_jax.checkpoints.convert import convert, finite
 from critic_jax.checkpoints.export import export
 from critic_jax.checkpoints.info import describe
 from critic_jax.cli import main
-from critic_jax.errors import InputError
+from critic_jax.errors import InputError, WorkError
 from critic_jax.models.config import PRESETS, DecoderConfig, ModelConfig, TowerConfig
 
 # Some 20 M parameters: long enough to be killed in the middle of.
@@ -226,6 +227,26 @@ def test_a_storm_of_kills(medium: Path, tmp_path: Path, verb: str) -> None:
     storm(verb, medium, tmp_path, kills=20, seed=2)
 
 
+@pytest.mark.parametrize("verb", ["convert", "export"])
+def test_without_room_it_is_one_line_and_nothing_stays(
+    medium: Path, tmp_path: Path, verb: str
+) -> None:
+    """A file-size limit stands for a full disk."""
+    words = [verb, str(medium), str(tmp_path / "made"), *(["--layout", "hf"] * (verb == "export"))]
+    program = "import sys; from critic_jax.cli import main; sys.exit(main(sys.argv[1:]))"
+    call = [sys.executable, "-c", program, *words]
+
+    def small() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
+
+    done = subprocess.run(call, capture_output=True, text=True, preexec_fn=small)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert f"{tmp_path}: no room left to write (File too large); make room" in done.stderr
+    assert os.listdir(tmp_path) == []
+    assert main(words) == 0
+    assert describe(tmp_path / "made")["parameters"] > 0
+
+
 def test_an_older_checkpoint_stays_until_the_new_one_is_whole(
     medium: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,7 +258,7 @@ def test_an_older_checkpoint_stays_until_the_new_one_is_whole(
 
     with monkeypatch.context() as patched:
         patched.setattr("critic_jax.checkpoints.convert.finite", fail)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(WorkError, match=f"{tmp_path}: no room left to write "):
             convert(str(medium), target)
     assert load_checkpoint(target).config == tiny_checkpoint().config
     assert os.listdir(tmp_path) == ["critic"]
