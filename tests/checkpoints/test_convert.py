@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_critic import tiny_checkpoint
 
 from critic_jax.checkpoints import load_checkpoint, save_checkpoint
-from critic_jax.checkpoints.blocks import Param, blocks, parameters
+from critic_jax.checkpoints.blocks import BLOCK, Param, blocks, parameters
 from critic_jax.checkpoints.convert import convert, finite
 from critic_jax.checkpoints.export import export
 from critic_jax.checkpoints.info import describe
@@ -104,7 +104,7 @@ def test_blocks_and_chunks_of_real_sizes(name: str) -> None:
     for param in parameters(PRESETS[name]()):
         block, chunk = param.chunks(2)
         assert all(b % c == 0 or b >= s for b, c, s in zip(block, chunk, param.shape, strict=True))
-        assert np.prod(block) * 2 <= 320e6, param
+        assert np.prod(block) * 2 <= BLOCK, param
         cut = list(blocks(param, 2))
         assert sum(int(np.prod(b.shape)) for b in cut) == np.prod(param.shape)
         assert [b.layer or 0 for b in cut] == sorted(b.layer or 0 for b in cut)
