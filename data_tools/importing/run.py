@@ -147,6 +147,8 @@ def _finished(output: Path, described: dict[str, Any]) -> dict[str, Any] | None:
                 f"{output}: holds an import of other files or options; "
                 "name another output, or remove this one"
             )
+        # A kill may have come between the last file and this.
+        shutil.rmtree(output / WORK, ignore_errors=True)
         return summary
     if output.is_dir() and any(output.iterdir()) and not (output / WORK).is_dir():
         raise InputError(f"{output}: is not empty and no import; name another output")

@@ -57,6 +57,17 @@ def test_killed_imports_end_like_one_that_was_not(
     kill_and_go_on([*command, *words, "--workers", "2"], imported, output, [1.2, 1.8, 2.4])
 
 
+def test_a_kill_at_the_very_end_leaves_nothing_behind(
+    command: list[str], published: Path, imported: Path, tokenizer_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    words = [str(published), "--output", str(output), "--tokenizer", str(tokenizer_folder)]
+    subprocess.run([*command, *words], check=True, stdout=subprocess.DEVNULL)
+    (output / ".work" / "scans").mkdir(parents=True)
+    subprocess.run([*command, *words], check=True, stdout=subprocess.DEVNULL)
+    assert digest(output) == digest(imported)
+
+
 @pytest.mark.slow
 def test_a_storm_of_kills(
     command: list[str], published: Path, imported: Path, tokenizer_folder: Path, tmp_path: Path
