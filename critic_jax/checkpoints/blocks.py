@@ -118,6 +118,15 @@ def shapes(config: ModelConfig) -> dict[tuple[str, ...], Shape]:
     return {p.weight.path: p.shape for p in parameters(config)}
 
 
+def parts_of(params: tuple[Param, ...]) -> dict[str, int]:
+    """How many numbers each part of a model has."""
+    parts: dict[str, int] = {}
+    for param in params:
+        part = param.weight.path[0]
+        parts[part] = parts.get(part, 0) + math.prod(param.shape)
+    return parts
+
+
 def blocks(param: Param, itemsize: int) -> Iterator[Block]:
     """A parameter's blocks, layer after layer."""
     size, total = param.chunks(itemsize)[0][len(param.shape) - len(param.each) :], param.each

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import Any
 
 from critic_jax.checkpoints.arrays import ArrayReader
-from critic_jax.checkpoints.blocks import Param, blocks, parameters
+from critic_jax.checkpoints.blocks import Param, blocks, parameters, parts_of
 from critic_jax.checkpoints.fingerprint import WeightsDigest, fingerprint
 from critic_jax.checkpoints.huggingface import HuggingFaceFolder
 from critic_jax.checkpoints.store import open_checkpoint, prescribed
@@ -24,10 +23,7 @@ def describe(model: str | os.PathLike[str]) -> dict[str, Any]:
     source, manifest, tokenizer = open_checkpoint(model)
     layout = "huggingface" if isinstance(source, HuggingFaceFolder) else "critic_jax"
     found = parameters(manifest.config)
-    parts: dict[str, int] = {}
-    for param in found:
-        part = param.weight.path[0]
-        parts[part] = parts.get(part, 0) + math.prod(param.shape)
+    parts = parts_of(found)
     sampler = prescribed(manifest.meta)
     meta = {name: value for name, value in manifest.meta.items() if name != "source"}
     if isinstance(source, HuggingFaceFolder):

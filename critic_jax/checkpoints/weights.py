@@ -26,8 +26,8 @@ class Weight:
     [in..., out...], `inputs` axes of the first kind. `stored`: the tensor's shape where torch keeps
     more axes than that. Other parameters have `inputs` 0 and are stored as they are; biases flat.
 
-    Blocks: both directions also take part of a tensor, cut on torch's first axis, which is the
-    parameter's axis `split` (of one layer).
+    A tensor may also be taken in blocks, cut on torch's first axis, which is the parameter's axis
+    `split` (of one layer).
     """
 
     part: str
@@ -64,13 +64,6 @@ class Weight:
         if self.inputs:
             tensor = tensor.reshape(len(tensor), -1).T
         return tensor.reshape(shape)
-
-    def write(self, param: np.ndarray) -> np.ndarray:
-        """The inverse of `read`; what it returns may be a view with other strides."""
-        stored = self.stored_shape(param.shape)
-        if self.inputs:
-            param = param.reshape(math.prod(param.shape[: self.inputs]), -1).T
-        return param.reshape(stored)
 
 
 _HF_OLD = {

@@ -13,7 +13,7 @@ from PIL import Image
 
 from critic_jax.checkpoints import load_checkpoint, model_name
 from critic_jax.checkpoints.arrays import ArrayReader
-from critic_jax.checkpoints.blocks import Param, ahead, blocks, parameters
+from critic_jax.checkpoints.blocks import Param, ahead, blocks, parameters, parts_of
 from critic_jax.checkpoints.convert import finite
 from critic_jax.checkpoints.huggingface import HuggingFaceFolder
 from critic_jax.checkpoints.store import Manifest, find_model, open_checkpoint
@@ -292,15 +292,6 @@ def _unlike(config: ModelConfig, preset: ModelConfig) -> tuple[str, str]:
                 found.append(f"{part}.{field} {value}")
                 right.append(f"{part}.{field} {expected}")
     return ", ".join(found), ", ".join(right)
-
-
-def parts_of(params: tuple[Param, ...]) -> dict[str, int]:
-    """How many numbers each part of a model has."""
-    parts: dict[str, int] = {}
-    for param in params:
-        part = param.weight.path[0]
-        parts[part] = parts.get(part, 0) + math.prod(param.shape)
-    return parts
 
 
 def _not_finite(reader: ArrayReader | HuggingFaceFolder, params: tuple[Param, ...]) -> list[str]:
