@@ -22,5 +22,6 @@ config = TrainConfig(
     weight_decay=0.05,
     beta2=0.98,
     dtype="float32",
+    remat="none",
     save_every=1000,
 )

@@ -77,12 +77,13 @@ class Encoder:
     tokenizer: ChatTokenizer
     geometry: ImageGeometry
     labels: LabelRule = "answer"
+    loss_mean: Literal["record", "token"] = "record"
 
     def record(self, record: Record, visuals: Sequence[Visual]) -> Path:
         """A training record as a path, each supervised token weighing 1 / (their number).
 
         The weights of a record's targets then sum to 1: the mean over its tokens, as upstream's
-        batch of one takes it. Raises InputError that names the record if a turn is wrong, or if
+        batch of one takes it. With `loss_mean` "token" each weighs 1. Raises InputError that names the record if a turn is wrong, or if
         nothing in it is supervised.
         """
         try:
@@ -95,7 +96,7 @@ class Encoder:
                 raise InputError("no token is supervised; the last turn must be gpt's")
         except InputError as e:
             raise _of_record(record, e) from None
-        return path.scaled(1.0 / count)
+        return path.scaled(1.0 / count) if self.loss_mean == "record" else path
 
     def visuals(self, record: Record) -> tuple[Visual, ...]:
         """The record's pictures, tiled. Raises InputError that names the record."""

@@ -9,14 +9,17 @@ import jax.numpy as jnp
 from flax import nnx
 
 from critic_jax.models.config import ModelConfig
+from critic_jax.models.layers import Remat
 from critic_jax.models.llava import FLOAT32, Llava
 
 Params = dict[str, Any]
 
 
-def abstract(config: ModelConfig, dtype: jnp.dtype = FLOAT32) -> tuple[Any, nnx.State]:
+def abstract(
+    config: ModelConfig, dtype: jnp.dtype = FLOAT32, remat: Remat = "none"
+) -> tuple[Any, nnx.State]:
     """The model's graph and the shapes of its parameters, without computing any."""
-    model = nnx.eval_shape(lambda: Llava(config, nnx.Rngs(0), dtype))
+    model = nnx.eval_shape(lambda: Llava(config, nnx.Rngs(0), dtype, remat))
     graph, state = nnx.split(model, nnx.Param)
     return graph, state
 

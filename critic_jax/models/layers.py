@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 Axes = tuple[str | None, ...]
+Remat = Literal["none", "block", "offload"]
 
 
 def param(value: jax.Array, axes: Axes) -> nnx.Param:
@@ -87,17 +89,32 @@ def stack(make: Callable[[nnx.Rngs], nnx.Module], count: int, rngs: nnx.Rngs) ->
 
 
 def scan(
-    stacked: nnx.Module, carry: Any, step: Callable[[Any, Any], tuple[Any, Any]]
-) -> tuple[Any, Any]:
+    stacked: nnx.Module,
+    carry: jax.Array,
+    step: Callable[[Any, jax.Array], tuple[jax.Array, Any]],
+    remat: Remat = "none",
+) -> tuple[jax.Array, Any]:
     """Run `step(layer, carry) -> (carry, output)` over stacked layers; outputs come back stacked.
 
-    Compiles one layer, whatever their number.
+    Compiles one layer, whatever their number. `remat` says what a backward pass finds in memory:
+    everything that the forward pass made ("none"), only each layer's input ("block"), or that input
+    in the host's memory ("offload"); the rest is computed again.
     """
     graph, params = nnx.split(stacked)
 
-    def body(carry: Any, layer: Any) -> tuple[Any, Any]:
-        return step(nnx.merge(graph, layer), carry)
+    def body(carry: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
+        return step(nnx.merge(graph, layer), checkpoint_name(carry, "block"))
 
+    if remat == "block":
+        body = jax.checkpoint(body, prevent_cse=False)
+    elif remat == "offload":
+        policy = jax.checkpoint_policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[],
+            names_which_can_be_offloaded=["block"],
+            offload_src="device",
+            offload_dst="pinned_host",
+        )
+        body = jax.checkpoint(body, prevent_cse=False, policy=policy)
     return jax.lax.scan(body, carry, params)
 
 

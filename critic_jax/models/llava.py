@@ -13,9 +13,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from critic_jax.models.config import ModelConfig
-from critic_jax.models.layers import Linear, param
+from critic_jax.models.embedding import embed_tokens
+from critic_jax.models.layers import Linear, Remat, param
 from critic_jax.models.qwen2 import Decoder
 from critic_jax.models.siglip import Tower
+from critic_jax.sharding import spread
 
 FLOAT32 = jnp.dtype(jnp.float32)
 
@@ -32,16 +34,25 @@ class Projector(nnx.Module):
 
 
 class Llava(nnx.Module):
-    """The model. Parameters are created in float32; it computes in `dtype`."""
+    """The model. Parameters are created in float32; it computes in `dtype`.
 
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs, dtype: jnp.dtype = FLOAT32) -> None:
+    `remat`: what a backward pass computes again instead of keeping it (see `layers.scan`).
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        rngs: nnx.Rngs,
+        dtype: jnp.dtype = FLOAT32,
+        remat: Remat = "none",
+    ) -> None:
         d = config.decoder.hidden_size
         self.config = config
         self.dtype = jnp.dtype(dtype)
-        self.tower = Tower(config.tower, rngs)
+        self.tower = Tower(config.tower, rngs, remat)
         self.projector = Projector(config.tower.hidden_size, d, rngs)
         self.newline = param(d**-0.5 * jax.random.normal(rngs.params(), (d,)), ("embed",))
-        self.decoder = Decoder(config.decoder, rngs)
+        self.decoder = Decoder(config.decoder, rngs, remat)
 
     def feature_table(self, tiles: jax.Array) -> jax.Array:
         """uint8 tiles [B, T, tile, tile, 3] -> [B, 1 + T*P, D].
@@ -52,25 +63,30 @@ class Llava(nnx.Module):
         with jax.named_scope("tower"):
             features = self.tower(tiles.reshape(-1, *tiles.shape[2:]), self.dtype)
         with jax.named_scope("projector"):
-            features = self.projector(features).reshape(b, t * self.config.tower.patches, -1)
+            features = spread(self.projector(features), "tiles", None, None)
+            features = features.reshape(b, t * self.config.tower.patches, -1)
+            features = spread(features, "rows", None, "width")
         newline = jnp.broadcast_to(self.newline[...].astype(self.dtype), (b, 1, features.shape[-1]))
-        return jnp.concatenate([newline, features], axis=1)
+        return spread(jnp.concatenate([newline, features], axis=1), "rows", None, "width")
 
     def embed(self, batch: Mapping[str, jax.Array]) -> jax.Array:
         """Input vectors [B, S, D] of packed rows.
 
         Word embeddings, and at visual tokens weighted sums of rows of the feature table.
         """
-        text = self.decoder.embedding[...][batch["tokens"]].astype(self.dtype)
+        text = embed_tokens(self.decoder.embedding[...], batch["tokens"], self.dtype)
         if batch["tiles"].shape[1] == 0:
             return text
         table = self.feature_table(batch["tiles"])
         index, weight = batch["tap_index"], batch["tap_weight"]
-        visual = jnp.zeros_like(text)
+        visual = jnp.zeros((*text.shape[:2], table.shape[-1]), self.dtype)
+        # The table is spread along D, so that each device gathers on its own.
+        visual = spread(visual, "rows", None, "width")
         # Tap by tap: a [B, S, 4, D] array would be the largest of the whole step.
         for tap in range(4):
             rows = jnp.take_along_axis(table, index[..., tap, None], axis=1)
             visual = visual + rows * weight[..., tap, None].astype(self.dtype)
+        visual = spread(visual, "rows", "tokens", None)
         return jnp.where(jnp.any(weight != 0, axis=-1)[..., None], visual, text)
 
     def __call__(

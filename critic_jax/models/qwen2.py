@@ -14,7 +14,8 @@ from flax import nnx
 
 from critic_jax.models.attention import attend, tree_attention
 from critic_jax.models.config import DecoderConfig
-from critic_jax.models.layers import Linear, RMSNorm, param, scan, stack
+from critic_jax.models.layers import Linear, Remat, RMSNorm, param, scan, stack
+from critic_jax.sharding import spread
 
 # The one frequency of head dim 128, theta 1e6, where torch's float32 power is an ulp off the
 # rounded exact value. At position 8,829 an ulp here is 1e-3 in the cosine, so torch's constant is
@@ -68,21 +69,28 @@ class DecoderLayer(nnx.Module):
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """x [B, S, D] -> rotated q [B, S, N, H], rotated k and plain v [B, S, K, H]."""
         h = self.norm1(x)
-        return rotate(self.q(h), cos, sin), rotate(self.k(h), cos, sin), self.v(h)
+        q = spread(self.q(h), "rows", None, "heads", None)
+        k = spread(self.k(h), "rows", None, "kv_heads", None)
+        v = spread(self.v(h), "rows", None, "kv_heads", None)
+        return rotate(q, cos, sin), rotate(k, cos, sin), v
 
     def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
         """x [B, S, D] and attention's result [B, S, N, H] -> the layer's output [B, S, D]."""
-        x = x + self.o(attended)
+        # Between the halves each device holds a stretch of tokens, within them a share of the heads
+        # or of the ffn: what is added over devices is scattered at once.
+        x = x + spread(self.o(attended), "rows", "tokens", None)
         h = self.norm2(x)
-        return x + self.down(jax.nn.silu(self.gate(h)) * self.up(h))
+        gate, up = (spread(w(h), "rows", None, "ffn") for w in (self.gate, self.up))
+        return x + spread(self.down(jax.nn.silu(gate) * up), "rows", "tokens", None)
 
 
 class Decoder(nnx.Module):
     """Embeddings, stacked layers, final norm, head."""
 
-    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, remat: Remat = "none") -> None:
         v, d = config.vocab_size, config.hidden_size
         self.config = config
+        self.remat: Remat = remat
         # A tied head's first logits then have deviation one. From a fifth of it, a small decoder
         # took three times as many steps to learn whether two tokens are equal.
         start = d**-0.5 * jax.random.normal(rngs.params(), (v, d))
@@ -117,7 +125,7 @@ class Decoder(nnx.Module):
             q, k, v = layer.project(x, cos, sin)
             return layer.finish(x, tree_attention(q, k, v, visible_until)), (k, v)
 
-        x, cache = scan(self.layers, x, step)
+        x, cache = scan(self.layers, spread(x, "rows", "tokens", None), step, self.remat)
         return self.norm(x), cache
 
 

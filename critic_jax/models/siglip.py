@@ -12,7 +12,8 @@ from flax import nnx
 
 from critic_jax.models.attention import attend
 from critic_jax.models.config import TowerConfig
-from critic_jax.models.layers import LayerNorm, Linear, param, scan, stack
+from critic_jax.models.layers import LayerNorm, Linear, Remat, param, scan, stack
+from critic_jax.sharding import spread
 
 
 class TowerLayer(nnx.Module):
@@ -31,17 +32,21 @@ class TowerLayer(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [T, P, D] -> [T, P, D]."""
+        # No tile needs another: tiles are spread over all devices, and weights come to them.
         h = self.norm1(x)
-        x = x + self.o(attend(self.q(h), self.k(h), self.v(h), None))
-        return x + self.fc2(jax.nn.gelu(self.fc1(self.norm2(x)), approximate=True))
+        q, k, v = (spread(w(h), "tiles", None, None, None) for w in (self.q, self.k, self.v))
+        x = x + spread(self.o(attend(q, k, v, None)), "tiles", None, None)
+        h = spread(self.fc1(self.norm2(x)), "tiles", None, None)
+        return x + spread(self.fc2(jax.nn.gelu(h, approximate=True)), "tiles", None, None)
 
 
 class Tower(nnx.Module):
     """Tiles of pixels to patch features."""
 
-    def __init__(self, config: TowerConfig, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: TowerConfig, rngs: nnx.Rngs, remat: Remat = "none") -> None:
         d, size = config.hidden_size, config.patch_size
         self.config = config
+        self.remat: Remat = remat
         self.patch = Linear((3 * size * size,), (d,), ("patch", "embed"), True, rngs)
         table = jax.random.normal(rngs.params(), (config.patches, d)) * d**-0.5
         self.position = param(table, ("position", "embed"))
@@ -50,9 +55,11 @@ class Tower(nnx.Module):
 
     def __call__(self, tiles: jax.Array, dtype: jnp.dtype) -> jax.Array:
         """tiles uint8 [T, tile, tile, 3] -> features [T, P, D] in `dtype`."""
-        x = self.patch(self.patchify(tiles).astype(dtype))
-        x = x + self.position[...].astype(dtype)
-        x, _ = scan(self.layers, x, lambda layer, h: (layer(h), None))
+        pixels = spread(self.patchify(tiles).astype(dtype), "tiles", None, None)
+        x = spread(self.patch(pixels) + self.position[...].astype(dtype), "tiles", None, None)
+        # Kept activations of a tile are small; the host's memory would gain nothing.
+        remat: Remat = "none" if self.remat == "none" else "block"
+        x, _ = scan(self.layers, x, lambda layer, h: (layer(h), None), remat)
         return x
 
     def patchify(self, tiles: jax.Array) -> jax.Array:

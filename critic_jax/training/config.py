@@ -56,6 +56,18 @@ class TrainConfig:
     seed: int = 0
     save_every: int = 200
     """steps between saved states"""
+    loss_mean: Literal["record", "token"] = "record"
+    """a step's loss is the mean over its records of each one's mean, or over all its tokens"""
+    remat: Literal["none", "block", "offload"] = "block"
+    """the backward pass finds all activations, or each layer's input alone, or that on the host"""
+    accumulate: int = 1
+    """parts that a step's rows are worked on in, one after the other"""
+    data_parallel: int = 1
+    """devices along the mesh axis data: parameters are held whole, rows are shared"""
+    fsdp: int = 0
+    """along fsdp: parameters and rows are shared; 0: as many as the other two leave"""
+    tensor: int = 1
+    """along tensor: heads, ffn, vocabulary and, between the layers, tokens are shared"""
 
 
 def load_config(name: str, overrides: list[str]) -> TrainConfig:

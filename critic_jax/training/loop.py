@@ -12,20 +12,21 @@ import jax
 import jax.numpy as jnp
 import optax
 import orbax.checkpoint.experimental.v1 as ocp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from rich.progress import Progress
 
 from critic_jax.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from critic_jax.data.encode import Encoder
 from critic_jax.data.rows import PlannedRows
+from critic_jax.errors import InputError
 from critic_jax.files import write_json
-from critic_jax.models.build import abstract
 from critic_jax.progress import progress
-from critic_jax.sharding import make_mesh, param_shardings
+from critic_jax.sharding import make_mesh
 from critic_jax.training.config import TrainConfig
 from critic_jax.training.inputs import make_rows, on_device
 from critic_jax.training.optimizer import optimizer, schedule
-from critic_jax.training.sft import TrainState, make_loss, make_step
+from critic_jax.training.sft import StepOptions, TrainState, make_loss, make_step
+from critic_jax.training.state import state_shapes
 
 
 def train(config: TrainConfig) -> Path:
@@ -36,19 +37,20 @@ def train(config: TrainConfig) -> Path:
     """
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
-    mesh = make_mesh()
+    mesh = make_mesh(config.data_parallel, config.fsdp, config.tensor)
+    options = _options(config, mesh)
     start = load_checkpoint(config.init, mesh)
-    encoder = Encoder(start.tokenizer, start.geometry, config.labels)
+    encoder = Encoder(start.tokenizer, start.geometry, config.labels, config.loss_mean)
     with progress() as bar:
         rows, held = make_rows(config, encoder)
         write_json(output / "plan.json", rows.report())
         tx = optimizer(config, len(rows))
-        step = make_step(start.config, jnp.dtype(config.dtype), tx)
+        step = make_step(start.config, jnp.dtype(config.dtype), tx, options)
         keep = ocp.training.preservation_policies.LatestN(2)
         with ocp.training.Checkpointer(
             (output / "state").absolute(), preservation_policy=keep, cleanup_tmp_directories=True
         ) as states:
-            state = _resume(states, _shaped(start, tx, mesh), start.params, tx, mesh)
+            state = _resume(states, state_shapes(start.config, tx, mesh), start.params, tx, mesh)
             log = _metrics_log(output / "metrics.jsonl", int(state["step"]))
             validate = _validation(config, start, held, mesh)
             state = _run(config, rows, step, state, states, log, mesh, bar, validate)
@@ -70,29 +72,20 @@ def train(config: TrainConfig) -> Path:
     return output / "critic"
 
 
-def _shaped(start: Checkpoint, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """The train state as shapes with shardings; moments are laid out as their parameters."""
-    shardings = param_shardings(abstract(start.config)[1], mesh)
-    whole = NamedSharding(mesh, PartitionSpec())
-
-    def placed(value: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
-
-    params = jax.tree.map(
-        lambda p, s: jax.ShapeDtypeStruct(p.shape, jnp.float32, sharding=s), start.params, shardings
-    )
-    opt_state = optax.tree.map_params(
-        tx,
-        placed,
-        jax.eval_shape(tx.init, params),
-        shardings,
-        transform_non_params=lambda v: placed(v, whole),
-    )
-    return {
-        "params": params,
-        "opt_state": opt_state,
-        "step": jax.ShapeDtypeStruct((), jnp.int32, sharding=whole),
-    }
+def _options(config: TrainConfig, mesh: Mesh) -> StepOptions:
+    """How the config wants a step computed. Raises InputError if its rows can't be shared so."""
+    groups = config.accumulate * mesh.shape["data"] * mesh.shape["fsdp"]
+    if config.accumulate < 1 or config.rows % groups:
+        raise InputError(
+            f"rows {config.rows}, accumulate {config.accumulate}: a step's rows must be a multiple "
+            f"of accumulate x data x fsdp, here {config.accumulate} x {mesh.shape['data']} x "
+            f"{mesh.shape['fsdp']}"
+        )
+    if config.row_tokens % mesh.shape["tensor"]:
+        raise InputError(
+            f"row_tokens {config.row_tokens}: must be a multiple of tensor, {mesh.shape['tensor']}"
+        )
+    return StepOptions(config.remat, config.accumulate, config.loss_mean, mesh)
 
 
 def _resume(
@@ -161,12 +154,15 @@ def _validation(
     """state -> mean loss of the records held out; None where there are none."""
     if held is None:
         return None
-    loss = jax.jit(make_loss(start.config, jnp.dtype(config.dtype)))
+    options = _options(config, mesh)
+    loss = jax.jit(make_loss(start.config, jnp.dtype(config.dtype), options))
 
     def validate(state: TrainState) -> float:
         total = records = 0.0
         for batch in on_device(held, 0, mesh):
             count = float(batch["records"])
+            if config.loss_mean == "token":
+                count = float(jnp.sum(batch["weights"]))
             total += float(loss(state["params"], batch)) * count
             records += count
         return total / records

@@ -3,54 +3,132 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 from critic_jax.models.build import Params, abstract
 from critic_jax.models.config import ModelConfig
+from critic_jax.models.layers import Remat
 from critic_jax.models.logprobs import token_logprobs
+from critic_jax.sharding import in_mesh, mesh_size, param_shardings, spread
 
 TrainState = dict[str, Any]  # params, opt_state, step
+Batch = Mapping[str, jax.Array]
+LossMean = Literal["record", "token"]
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """How a step is computed; none of it but `loss_mean` changes the result, up to rounding.
+
+    `accumulate`: parts that a step's rows are worked on in, one after the other.
+    """
+
+    remat: Remat = "none"
+    accumulate: int = 1
+    loss_mean: LossMean = "record"
+    mesh: Mesh | None = None
 
 
 def make_loss(
-    config: ModelConfig, dtype: jnp.dtype
-) -> Callable[[Params, Mapping[str, jax.Array]], jax.Array]:
+    config: ModelConfig, dtype: jnp.dtype, options: StepOptions = StepOptions()
+) -> Callable[[Params, Batch], jax.Array]:
     """loss(params, batch): the weighted negative log-likelihood, divided by the batch's records.
 
     A token of a shared node carries the sum of its paths' weights, which is exact because the loss
-    is linear in log-probabilities.
+    is linear in log-probabilities. `loss_mean` must be what the batch's encoder weighted for: a
+    record's weights sum to 1, or each of its tokens weighs 1 and the loss is divided by their sum.
     """
-    graph, state = abstract(config, dtype)
+    total = _make_total(config, dtype, options)
+    return lambda params, batch: total(params, batch) / _divisor(batch, options)
 
-    def loss(params: Params, batch: Mapping[str, jax.Array]) -> jax.Array:
+
+def _make_total(
+    config: ModelConfig, dtype: jnp.dtype, options: StepOptions
+) -> Callable[[Params, Batch], jax.Array]:
+    """The loss before it is divided."""
+    graph, state = abstract(config, dtype, options.remat)
+
+    def total(params: Params, batch: Batch) -> jax.Array:
         filled = jax.tree.map(lambda v: v, state)
         nnx.replace_by_pure_dict(filled, params)
         model = nnx.merge(graph, filled)
-        hidden, _ = model(batch)
-        logprobs = token_logprobs(hidden, model.decoder.head, batch["targets"])
-        return -jnp.sum(batch["weights"] * logprobs) / batch["records"]
+        weights = batch["weights"]
+        with in_mesh(options.mesh):
+            hidden, _ = model(batch)
+            head = model.decoder.head
+            logprobs = token_logprobs(hidden, head, batch["targets"], weights != 0)
+        return -jnp.sum(weights * logprobs)
 
-    return loss
+    return total
+
+
+def _divisor(batch: Batch, options: StepOptions) -> jax.Array:
+    return batch["records"] if options.loss_mean == "record" else jnp.sum(batch["weights"])
 
 
 def make_step(
-    config: ModelConfig, dtype: jnp.dtype, tx: optax.GradientTransformation
-) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]:
+    config: ModelConfig,
+    dtype: jnp.dtype,
+    tx: optax.GradientTransformation,
+    options: StepOptions = StepOptions(),
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """step(state, batch) -> (state, metrics). It reuses the old state's memory: drop that one."""
-    loss = make_loss(config, dtype)
+    gradients = make_gradients(config, dtype, options)
 
-    def step(
-        state: TrainState, batch: Mapping[str, jax.Array]
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        value, grads = jax.value_and_grad(loss)(state["params"], batch)
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        value, grads = gradients(state["params"], batch)
         updates, opt_state = tx.update(grads, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         metrics = {"loss": value, "grad_norm": optax.tree.norm(grads)}
         return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
 
     return jax.jit(step, donate_argnums=0)
+
+
+def make_gradients(
+    config: ModelConfig, dtype: jnp.dtype, options: StepOptions = StepOptions()
+) -> Callable[[Params, Batch], tuple[jax.Array, Params]]:
+    """(params, batch) -> (loss, gradients), each gradient laid out as its parameter."""
+    total = _make_total(config, dtype, options)
+    shardings = options.mesh and param_shardings(abstract(config)[1], options.mesh)
+
+    def of_rows(params: Params, rows: Batch, divisor: jax.Array) -> tuple[jax.Array, Params]:
+        found = jax.value_and_grad(lambda p: total(p, rows) / divisor)(params)
+        return found[0], laid_out(found[1])
+
+    def laid_out(grads: Params) -> Params:
+        return jax.lax.with_sharding_constraint(grads, shardings) if shardings else grads
+
+    def gradients(params: Params, batch: Batch) -> tuple[jax.Array, Params]:
+        divisor = _divisor(batch, options)
+        if options.accumulate == 1:
+            return of_rows(params, batch, divisor)
+        with in_mesh(options.mesh):
+            parts = _parts(batch, options.accumulate)
+
+        def add(so_far: Any, part: Batch) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, so_far, of_rows(params, part, divisor)), None
+
+        start = (jnp.float32(0), laid_out(jax.tree.map(jnp.zeros_like, params)))
+        return jax.lax.scan(add, start, parts)[0]
+
+    return gradients
+
+
+def _parts(batch: Batch, parts: int) -> Batch:
+    """Arrays [B, ...] as [parts, B / parts, ...]; every device keeps the rows that it holds."""
+    devices = mesh_size("data", "fsdp")
+
+    def split(value: jax.Array) -> jax.Array:
+        rows = value.reshape(devices, parts, -1, *value.shape[1:]).swapaxes(0, 1)
+        rows = rows.reshape(parts, -1, *value.shape[1:])
+        return spread(rows, None, "rows", *(None,) * (value.ndim - 1))
+
+    return {name: split(value) for name, value in batch.items() if value.ndim}

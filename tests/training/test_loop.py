@@ -151,6 +151,11 @@ def test_a_wrong_record_is_one_line_and_exit_code_2(
             "no field --learning_rat; did you mean --learning_rate?",
         ),
         (["CONFIG", "--data", "gone.jsonl"], "gone.jsonl: no such file"),
+        (
+            ["CONFIG", "--rows", "3", "--accumulate", "2"],
+            "rows 3, accumulate 2: a step's rows must ",
+        ),
+        (["CONFIG", "--tensor", "7"], "mesh data 1 x fsdp 1 x tensor 7 is 7 devices"),
         (["CONFIG", "--init", "nowhere"], "nowhere: no such checkpoint folder"),
     ],
 )

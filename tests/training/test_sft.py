@@ -17,7 +17,7 @@ from critic_jax.data.plan import Budget
 from critic_jax.models.build import assemble
 from critic_jax.models.llava import Llava
 from critic_jax.models.logprobs import token_logprobs
-from critic_jax.training.sft import make_loss
+from critic_jax.training.sft import StepOptions, make_gradients, make_loss
 from critic_jax.tree import pack
 
 ANSWERS = ("It is a 7.", "It is a 1, and it is a rather long answer about the digit.", "No.")
@@ -69,4 +69,13 @@ def test_the_loss_is_the_mean_of_the_records_means(labels: str) -> None:
     found = float(loss(checkpoint.params, batch))
     assert found == pytest.approx(np.mean(means), rel=1e-5)
     # The mean over all tokens is another number: long answers would count for more.
-    assert found != pytest.approx(np.average(means, weights=counts), rel=1e-3)
+    over_tokens = np.average(means, weights=counts)
+    assert found != pytest.approx(over_tokens, rel=1e-3)
+    # Which is what the mean over tokens asks for, also from rows taken one after the other.
+    by_token = Encoder(checkpoint.tokenizer, checkpoint.geometry, labels, "token")
+    batch = Rows(records(), by_token, Budget(3, 2, 128, 2), epochs=1, seed=0, share=False)[0]
+    for accumulate in (1, 2):
+        options = StepOptions(accumulate=accumulate, loss_mean="token")
+        gradients = make_gradients(checkpoint.config, jnp.dtype(jnp.float32), options)
+        value, _ = jax.jit(gradients)(checkpoint.params, batch)
+        assert float(value) == pytest.approx(over_tokens, rel=1e-5)
