@@ -83,8 +83,8 @@ class Encoder:
         """A training record as a path, each supervised token weighing 1 / (their number).
 
         The weights of a record's targets then sum to 1: the mean over its tokens, as upstream's
-        batch of one takes it. With `loss_mean` "token" each weighs 1. Raises InputError that names the record if a turn is wrong, or if
-        nothing in it is supervised.
+        batch of one takes it. With `loss_mean` "token" each weighs 1. Raises InputError that names
+        the record if a turn is wrong, or if nothing in it is supervised.
         """
         try:
             turns = record_turns(record.conversations, len(visuals))

@@ -82,7 +82,9 @@ def _backward(
         hot = (
             jax.lax.broadcasted_iota(jnp.int32, logits.shape, 2) == _take(targets, picks)[..., None]
         )
-        scale = _take(gradient, picks)[..., None]
+        # Behind the last token, picks point at tokens that had their turn.
+        real = i * chunk + jnp.arange(chunk) < gradient.shape[1]
+        scale = jnp.where(real, _take(gradient, picks), 0)[..., None]
         by_logits = (scale * (hot - jnp.exp(logits - norm[..., None]))).astype(h.dtype)
         of_hidden = jnp.einsum("gcv,vd->gcd", by_logits, matrix)
         of_head = jnp.einsum("gcv,gcd->vd", by_logits, h, preferred_element_type=jnp.float32)

@@ -73,7 +73,7 @@ def test_the_loss_is_the_mean_of_the_records_means(labels: str) -> None:
     assert found != pytest.approx(over_tokens, rel=1e-3)
     # Which is what the mean over tokens asks for, also from rows taken one after the other.
     by_token = Encoder(checkpoint.tokenizer, checkpoint.geometry, labels, "token")
-    batch = Rows(records(), by_token, Budget(3, 2, 128, 2), epochs=1, seed=0, share=False)[0]
+    batch = Rows(records(), by_token, Budget(3, 4, 128, 2), epochs=1, seed=0, share_trunks=False)[0]
     for accumulate in (1, 2):
         options = StepOptions(accumulate=accumulate, loss_mean="token")
         gradients = make_gradients(checkpoint.config, jnp.dtype(jnp.float32), options)
