@@ -227,6 +227,41 @@ def verify(options: VerifyOptions) -> int:
     return 1 if found.differing else 0
 
 
+@dataclass(frozen=True)
+class AotOptions:
+    """Compile a config's steps for a slice of TPUs, on a machine without one: what they need.
+
+    Words after CONFIG change the config's fields, as for critic-jax train. The exit code is 0 if
+    all steps fit into the chips' memory and 1 if one does not.
+    """
+
+    config: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG")]
+    """Name of an experiment that comes with critic_jax, or the path of a Python file like one."""
+    topology: str
+    """The slice, such as v5e:4x8, v5p:4x4x4, v6e:8x8 (v4, v5e, v5p, v6e or tpu7x)."""
+    model: str | None = None
+    """0.5b, 7b, 72b or a checkpoint's folder, instead of what the config starts from."""
+    search: bool = False
+    """Find the longest rows that fit, with as many tiles for each token as the config has."""
+    json: bool = False
+    """Print one JSON document."""
+    overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
+
+
+def aot(options: AotOptions) -> int:
+    import os
+
+    # Only a compiler is wanted: an accelerator of this machine is left alone.
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    from critic_jax.aot.report import aot as compile_steps
+
+    found = compile_steps(
+        options.config, options.topology, options.model, options.search, list(options.overrides)
+    )
+    show(found, as_json=options.json)
+    return 0 if all(step["fits"] for step in found["steps"].values()) else 1
+
+
 VERBS: dict[str, Verb] = {
     "demo": Verb("learn and judge handwritten digits, write a report", DemoOptions, demo),
     "train": Verb("train a critic as a config says", TrainOptions, train, rest="overrides"),
@@ -236,6 +271,7 @@ VERBS: dict[str, Verb] = {
     "convert": Verb("make a checkpoint of a Hugging Face model", ConvertOptions, convert),
     "export": Verb("write a model as files that torch tools load", ExportOptions, export),
     "info": Verb("tell what a checkpoint is", InfoOptions, info),
+    "aot": Verb("compile for a TPU slice: memory, operations", AotOptions, aot, rest="overrides"),
     "verify": Verb("hold released weights against what is published", VerifyOptions, verify),
 }
 

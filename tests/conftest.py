@@ -3,8 +3,6 @@
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Compiling for a TPU asks no machine in the cloud what it is.
-os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 
 import jax
 

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from critic_jax.checkpoints.arrays import ArrayReader
 from critic_jax.checkpoints.blocks import parameters
 from critic_jax.checkpoints.fingerprint import digest_of_params, fingerprint
-from critic_jax.checkpoints.hf_config import read_json
+from critic_jax.checkpoints.hf_config import read_config, read_json
 from critic_jax.checkpoints.hub import local_folder
 from critic_jax.checkpoints.huggingface import HuggingFaceFolder, read_params
 from critic_jax.checkpoints.publish import published, standing
@@ -149,6 +149,17 @@ def find_model(model: str | os.PathLike[str]) -> Path:
     if not (folder / MANIFEST).exists() and not (folder / "config.json").exists():
         raise InputError(f"{model}: holds neither {MANIFEST} (ours) nor config.json (Hugging Face)")
     return folder
+
+
+def read_sizes(model: str | os.PathLike[str]) -> ModelConfig:
+    """The sizes of a model on this machine; nothing but its manifest or config.json is read.
+
+    Raises InputError for what is no model.
+    """
+    folder = find_model(model)
+    if (folder / MANIFEST).exists():
+        return read_manifest(folder).config
+    return read_config(folder)[0]
 
 
 def open_checkpoint(

@@ -18,14 +18,14 @@ from rich.progress import Progress
 from critic_jax.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from critic_jax.data.encode import Encoder
 from critic_jax.data.rows import PlannedRows
-from critic_jax.errors import InputError
 from critic_jax.files import write_json
 from critic_jax.progress import progress
 from critic_jax.sharding import make_mesh
 from critic_jax.training.config import TrainConfig
 from critic_jax.training.inputs import make_rows, on_device
 from critic_jax.training.optimizer import optimizer, schedule
-from critic_jax.training.sft import StepOptions, TrainState, make_loss, make_step
+from critic_jax.training.options import step_options
+from critic_jax.training.sft import TrainState, make_loss, make_step
 from critic_jax.training.state import state_shapes
 
 
@@ -38,7 +38,7 @@ def train(config: TrainConfig) -> Path:
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     mesh = make_mesh(config.data_parallel, config.fsdp, config.tensor)
-    options = _options(config, mesh)
+    options = step_options(config, mesh)
     start = load_checkpoint(config.init, mesh)
     encoder = Encoder(start.tokenizer, start.geometry, config.labels, config.loss_mean)
     with progress() as bar:
@@ -70,22 +70,6 @@ def train(config: TrainConfig) -> Path:
     )
     save_checkpoint(output / "critic", result)
     return output / "critic"
-
-
-def _options(config: TrainConfig, mesh: Mesh) -> StepOptions:
-    """How the config wants a step computed. Raises InputError if its rows can't be shared so."""
-    groups = config.accumulate * mesh.shape["data"] * mesh.shape["fsdp"]
-    if config.accumulate < 1 or config.rows % groups:
-        raise InputError(
-            f"rows {config.rows}, accumulate {config.accumulate}: a step's rows must be a multiple "
-            f"of accumulate x data x fsdp, here {config.accumulate} x {mesh.shape['data']} x "
-            f"{mesh.shape['fsdp']}"
-        )
-    if config.row_tokens % mesh.shape["tensor"]:
-        raise InputError(
-            f"row_tokens {config.row_tokens}: must be a multiple of tensor, {mesh.shape['tensor']}"
-        )
-    return StepOptions(config.remat, config.accumulate, config.loss_mean, mesh)
 
 
 def _resume(
@@ -154,7 +138,7 @@ def _validation(
     """state -> mean loss of the records held out; None where there are none."""
     if held is None:
         return None
-    options = _options(config, mesh)
+    options = step_options(config, mesh)
     loss = jax.jit(make_loss(start.config, jnp.dtype(config.dtype), options))
 
     def validate(state: TrainState) -> float:

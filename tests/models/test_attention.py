@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
+from critic_jax.aot.topology import topology
 from critic_jax.models.attention import _query_blocks, attend, tree_attention, tree_mask
 from critic_jax.models.tree_flash import block_size, flash_backward, flash_forward
 from critic_jax.models.tree_visits import FIRST, LAST, LIVE, WHOLE, visits
@@ -177,11 +177,10 @@ TPUS = [
 ]
 
 
-@pytest.mark.parametrize("topology, n, k, h", TPUS)
-def test_the_kernel_compiles_for_a_tpu(topology: str, n: int, k: int, h: int) -> None:
+@pytest.mark.parametrize("slice_name, n, k, h", TPUS)
+def test_the_kernel_compiles_for_a_tpu(slice_name: str, n: int, k: int, h: int) -> None:
     """Forward and backward over 16,384 tokens, on a mesh of rows and heads."""
-    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-    mesh = make_mesh(fsdp=2, tensor=2, devices=list(devices))
+    mesh = make_mesh(fsdp=2, tensor=2, devices=topology(slice_name).devices)
     tokens = 16_384
 
     def of(heads: int) -> jax.ShapeDtypeStruct:

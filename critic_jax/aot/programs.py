@@ -1,0 +1,68 @@
+"""What can be compiled: for each kind of config, the jitted steps that a run with it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from critic_jax.models.config import ModelConfig
+from critic_jax.sharding import row_sharding
+from critic_jax.training.config import TrainConfig
+from critic_jax.training.optimizer import optimizer
+from critic_jax.training.options import step_options
+from critic_jax.training.sft import make_step
+from critic_jax.training.state import state_shapes
+from critic_jax.tree import pack
+
+
+@dataclass(frozen=True)
+class Program:
+    """A jitted function and what it is compiled for.
+
+    arguments: trees of `jax.ShapeDtypeStruct` with shardings, as the run calls it.
+    tokens: slots of all its rows together.
+    """
+
+    function: Any
+    arguments: tuple[Any, ...]
+    tokens: int
+
+
+def sft_step(config: TrainConfig, model: ModelConfig, mesh: Mesh) -> Program:
+    """The step of supervised fine-tuning, with the optimizer's part."""
+    # How many steps a run has changes its learning rates only.
+    tx = optimizer(config, 1000)
+    step = make_step(model, jnp.dtype(config.dtype), tx, step_options(config, mesh))
+    batch = batch_shapes(config, model, mesh)
+    arguments = (state_shapes(model, tx, mesh), batch)
+    return Program(step, arguments, config.rows * config.row_tokens)
+
+
+def batch_shapes(config: TrainConfig, model: ModelConfig, mesh: Mesh) -> dict[str, Any]:
+    """A step's batch: what packed rows hold, stacked, and the count of records."""
+    tile, patches = model.tower.tile_size, model.tower.patches
+    row = pack([], [], config.row_tokens, config.row_tiles, (tile, tile, 3), patches).arrays()
+    spread, whole = row_sharding(mesh), NamedSharding(mesh, PartitionSpec())
+    batch = {
+        name: jax.ShapeDtypeStruct((config.rows, *value.shape), value.dtype, sharding=spread)
+        for name, value in row.items()
+    }
+    return batch | {"records": jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)}
+
+
+PROGRAMS: dict[type[Any], dict[str, Callable[[Any, ModelConfig, Mesh], Program]]] = {
+    TrainConfig: {"sft": sft_step},
+}
+"""By a config's class, its steps by name."""
+
+
+def with_row_tokens(config: Any, tokens: int) -> Any:
+    """The config with rows of another length, and as many tiles for each token as before."""
+    tiles = max(1, round(config.row_tiles * tokens / config.row_tokens))
+    return dataclasses.replace(config, row_tokens=tokens, row_tiles=tiles)
