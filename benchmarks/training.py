@@ -1,0 +1,274 @@
+"""Training on judgments of photographs, beside transformers and torch: float32, on this CPU.
+
+    python benchmarks/training.py
+
+The same weights, sequences and loss on both sides: a decoder of Qwen2 0.5B's width with 6 layers
+and its whole vocabulary, four layers of the real tower, 640x480 photographs, judgments of 900
+tokens. Each variant runs in a process of its own, which says how long a step took (forward,
+backward, AdamW) and its largest memory. Nothing else should run meanwhile.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from critic_jax.imaging import ImageGeometry, Visual, picture
+from critic_jax.tree import Path as TokenPath
+from critic_jax.tree import build, pack, size, token_keys
+
+IMAGE, VOCABULARY = 151_646, 151_936
+RATE = 2e-6
+STEPS = 2  # timed ones, after one that compiles and warms up
+
+
+@dataclass(frozen=True)
+class Variant:
+    """judgments: of each picture. batch: records that torch takes at once."""
+
+    side: str
+    judgments: tuple[int, ...]
+    share: bool = False
+    every_logit: bool = False
+    batch: int = 1
+
+
+PLAIN, MANY = (1, 1), (3, 2)  # 2.5 judgments a picture
+VARIANTS = {
+    "torch, one by one": Variant("torch", PLAIN),
+    "torch, two at once": Variant("torch", PLAIN, batch=2),
+    "torch, every logit": Variant("torch", PLAIN, every_logit=True),
+    "critic_jax": Variant("jax", PLAIN),
+    "critic_jax, every logit": Variant("jax", PLAIN, every_logit=True),
+    "2.5 judgments: torch, one by one": Variant("torch", MANY),
+    "2.5 judgments: critic_jax, each alone": Variant("jax", MANY),
+    "2.5 judgments: critic_jax": Variant("jax", MANY, share=True),
+}
+
+
+def photographs(count: int) -> list[Image.Image]:
+    """Photographs of scikit-image, cut to 640x480."""
+    from skimage import data
+
+    makers: list[Callable[[], np.ndarray]] = [
+        data.astronaut,
+        data.coffee,
+        data.chelsea,
+        data.rocket,
+    ]
+    return [Image.fromarray(make()).convert("RGB").resize((640, 480)) for make in makers[:count]]
+
+
+def records(judgments: tuple[int, ...]) -> list[tuple[Visual, TokenPath]]:
+    """Prompts of 150 to 350 tokens below a picture, judgments of 900; random tokens."""
+    dice, found = np.random.default_rng(0), []
+    for image, count in zip(photographs(len(judgments)), judgments, strict=True):
+        visual = picture(image, ImageGeometry())
+        for _ in range(count):
+            system = np.arange(14) + 100
+            prompt = dice.integers(1000, 151_000, dice.integers(150, 351))
+            answer = dice.integers(1000, 151_000, 900)
+            seen = np.full(len(visual.tap_index), IMAGE)
+            tokens = np.concatenate([system, seen, prompt, answer]).astype(np.int32)
+            weights = np.zeros(len(tokens), np.float32)
+            weights[-len(answer) :] = 1 / len(answer)
+            found.append((visual, TokenPath(tokens, weights, (visual,), (len(system),))))
+    return found
+
+
+def run_jax(variant: Variant, folder: Path) -> dict[str, float]:
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from critic_jax.checkpoints.huggingface import HuggingFaceFolder, read_params
+    from critic_jax.sharding import make_mesh
+    from critic_jax.training.sft import StepOptions, make_step
+
+    paths = [path for _, path in records(variant.judgments)]
+    ends = np.cumsum(variant.judgments)
+    groups = [[n] for n in range(len(paths))]
+    if variant.share:
+        groups = [list(range(e - c, e)) for e, c in zip(ends, variant.judgments, strict=True)]
+    keys = token_keys(paths)
+    longest = max(size(build(keys, group)) for group in groups)
+    tiles = max(len(paths[group[0]].visuals[0].tiles) for group in groups)
+    rows = [pack(paths, [g], longest, tiles, (384, 384, 3), 729).arrays() for g in groups]
+    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    if variant.every_logit:  # weights too small to change the loss
+        batch["weights"] = np.where(batch["weights"] == 0, np.float32(1e-30), batch["weights"])
+    batch = jax.device_put(batch | {"records": np.float32(len(paths))})
+    read = HuggingFaceFolder(folder)
+    tx = optax.adamw(RATE, weight_decay=0.0)
+    params = jax.tree.map(lambda p: p.astype(jnp.float32), read_params(read, make_mesh()))
+    state = {"params": params, "opt_state": tx.init(params), "step": jnp.int32(0)}
+    del params
+    step = make_step(read.config, jnp.dtype(jnp.float32), tx, StepOptions())
+    losses, seconds = [], []
+    for _ in range(1 + STEPS):
+        began = time.perf_counter()
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+        seconds.append(time.perf_counter() - began)
+    used = sum(size(build(keys, group)) for group in groups) / (longest * len(groups))
+    return _result(paths, losses, seconds, used)
+
+
+def run_torch(variant: Variant, folder: Path) -> dict[str, float]:
+    import torch
+    from transformers import LlavaOnevisionForConditionalGeneration
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    model = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.0, fused=True)
+    of_records = records(variant.judgments)
+    paths = [path for _, path in of_records]
+    slots = 0
+    losses, seconds = [], []
+    for _ in range(1 + STEPS):
+        began, total, slots = time.perf_counter(), 0.0, 0
+        for first in range(0, len(of_records), variant.batch):
+            part = of_records[first : first + variant.batch]
+            longest = max(len(path) for _, path in part)
+            slots += longest * len(part)
+            ids = torch.zeros(len(part), longest, dtype=torch.long)
+            mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+            for n, (_, path) in enumerate(part):
+                end = len(path)
+                ids[n, :end], mask[n, :end] = torch.from_numpy(path.tokens).long(), 1
+                labels[n, end - 900 : end] = ids[n, end - 900 : end]
+            tiles = np.stack([visual.tiles for visual, _ in part])
+            pixels = (torch.from_numpy(tiles).float() / 255 - 0.5) / 0.5
+            kept: dict[str, torch.Tensor] = {}
+            targets = labels[:, 1:]
+            if not variant.every_logit:
+                # One choice of places for the whole batch is all that the model offers.
+                places = (targets != -100).any(0).nonzero()[:, 0]
+                kept, targets = {"logits_to_keep": places}, targets[:, places]
+            logits = model(
+                input_ids=ids,
+                attention_mask=mask if variant.batch > 1 else None,
+                pixel_values=pixels.permute(0, 1, 4, 2, 3),
+                image_sizes=torch.tensor([[480, 640]] * len(part)),
+                use_cache=False,
+                **kept,
+            ).logits
+            logits = logits if kept else logits[:, :-1]
+            # All judgments are as long: the mean over tokens is the mean over records.
+            loss = torch.nn.functional.cross_entropy(
+                logits.reshape(-1, VOCABULARY), targets.reshape(-1), ignore_index=-100
+            )
+            loss = loss * len(part) / len(of_records)
+            loss.backward()
+            total += loss.item()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(total)
+        seconds.append(time.perf_counter() - began)
+    return _result(paths, losses, seconds, sum(map(len, paths)) / slots)
+
+
+def _result(
+    paths: list[TokenPath], losses: list[float], seconds: list[float], used: float
+) -> dict[str, float]:
+    return {
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        "seconds": min(seconds[1:]),
+        "useful_tokens": sum(map(len, paths)),
+        "slots_in_use": used,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+    }
+
+
+def write_weights(folder: Path) -> None:
+    """Random weights in transformers' layout."""
+    import torch
+    from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
+
+    text = {
+        "model_type": "qwen2",
+        "vocab_size": VOCABULARY,
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "rope_theta": 1e6,
+        "tie_word_embeddings": True,
+    }
+    vision = {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 4,
+        "image_size": 384,
+        "patch_size": 14,
+        "vision_use_head": False,
+    }
+    torch.manual_seed(0)
+    config = LlavaOnevisionConfig(
+        text_config=text, vision_config=vision, image_token_index=IMAGE, tie_word_embeddings=True
+    )
+    LlavaOnevisionForConditionalGeneration(config).save_pretrained(folder)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        program = [sys.executable, str(Path(__file__).absolute())]
+        subprocess.run([*program, "write", name], check=True)
+        found: dict[str, dict[str, float]] = {}
+        for label in VARIANTS:
+            done = subprocess.run(
+                [*program, label, str(folder)], check=True, stdout=subprocess.PIPE, text=True
+            )
+            found[label] = result = json.loads(done.stdout.splitlines()[-1])
+            rate = result["useful_tokens"] / result["seconds"]
+            print(
+                f"{label:<38} {result['seconds']:6.1f} s a step, {rate:6.1f} useful tokens/s, "
+                f"slots in use {100 * result['slots_in_use']:5.1f} %, {result['peak_gb']:.2f} GB, "
+                f"loss {result['first_loss']:.6f} {result['last_loss']:.6f}",
+                flush=True,
+            )
+    _summary(found)
+
+
+def _summary(found: dict[str, dict[str, float]]) -> None:
+    def seconds(label: str) -> float:
+        return found[label]["seconds"]
+
+    tuned = min(("torch, one by one", "torch, two at once"), key=seconds)
+    many = "2.5 judgments: "
+    print(f"plain sequences: {seconds(tuned) / seconds('critic_jax'):.2f}x")
+    peer, ours = seconds(f"{many}torch, one by one"), seconds(f"{many}critic_jax")
+    print(f"2.5 judgments a picture: {peer / ours:.2f}x, of which")
+    print(f"  trunks shared: {seconds(f'{many}critic_jax, each alone') / ours:.2f}x")
+    padding = found["critic_jax"]["slots_in_use"] / found[tuned]["slots_in_use"]
+    print(f"  slots in use, plain sequences: {padding:.2f}x")
+    every, needed = seconds("critic_jax, every logit"), seconds("critic_jax")
+    print(f"  logits where needed, ours: {every / needed:.2f}x; ", end="")
+    print(f"torch's: {seconds('torch, every logit') / seconds('torch, one by one'):.2f}x")
+    print(f"  the rest, plain and with every logit: {seconds('torch, every logit') / every:.2f}x")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        main()
+    elif sys.argv[1] == "write":
+        write_weights(Path(sys.argv[2]))
+    else:
+        chosen = VARIANTS[sys.argv[1]]
+        run = run_torch if chosen.side == "torch" else run_jax
+        print(json.dumps(run(chosen, Path(sys.argv[2]))))
