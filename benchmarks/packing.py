@@ -12,7 +12,7 @@ import numpy as np
 from critic_jax.data.chosen import Chosen, forest
 from critic_jax.data.corpus_rows import WINDOW
 from critic_jax.data.plan import Budget, Plan
-from critic_jax.data.planner import Costs, propose
+from critic_jax.data.planner import SEVEN_B, propose
 from critic_jax.imaging import ImageGeometry, picture_tile_count, picture_token_count
 
 ROW_TOKENS, ROW_TILES = 16_384, 19
@@ -58,20 +58,20 @@ def main() -> None:
             f"{best.tokens_a_chip:.0f} tokens a chip, cost {best.cost:.2f}"
         )
     print("judgments a picture: decoder and tower work, trunks shared against not, both")
-    costs = Costs()
+    costs = SEVEN_B
     large = Budget(10**6, 1, 2**31 - 1, 2**31 - 1)
     for each in (1, 2, 3, 4, 6, 8):
         some = records(most=each, least=each)
         shared, alone = (forest(some, large, share).groups for share in (True, False))
         tokens = [sum(g.tokens for g in trees) for trees in (shared, alone)]
         tiles = [sum(g.tiles for g in trees) for trees in (shared, alone)]
-        whole = [costs.of(t, n) for t, n in zip(tokens, tiles, strict=True)]
+        whole = [costs.passes(t, n) for t, n in zip(tokens, tiles, strict=True)]
         print(
             f"{each}: decoder {tokens[1] / tokens[0]:.2f}x, tower {tiles[1] / tiles[0]:.2f}x, "
             f"together {whole[1] / whole[0]:.2f}x"
         )
     every = [forest(chosen, large, share).groups for share in (True, False)]
-    cost = [sum(costs.of(g.tokens, g.tiles) for g in trees) for trees in every]
+    cost = [sum(costs.passes(g.tokens, g.tiles) for g in trees) for trees in every]
     print(f"the file (2.4 a picture): together {cost[1] / cost[0]:.2f}x")
 
 

@@ -10,28 +10,15 @@ from critic_jax.data.chosen import Chosen, forest
 from critic_jax.data.corpus_rows import WINDOW
 from critic_jax.data.plan import Budget, Plan
 from critic_jax.errors import InputError
+from critic_jax.flops import Costs
 
 GRAIN_TOKENS, GRAIN_TILES = 512, 4
 """Row sizes tried are multiples of these."""
 
 PAPER_BATCH, PAPER_RATE = 32, 2e-6
 
-
-@dataclass(frozen=True)
-class Costs:
-    """What slots cost: parameters that each decoder token and each patch goes through.
-
-    The defaults are the 7B's: 7.6e9 in the decoder, 0.4e9 in the tower and projector, 729 patches
-    a tile. Attention's own products are left out.
-    """
-
-    decoder: float = 7.6e9
-    tower: float = 0.42e9
-    patches: int = 729
-
-    def of(self, tokens: int, tiles: int) -> float:
-        """Parameter passes of some slots, in use or not."""
-        return self.decoder * tokens + self.tower * self.patches * tiles
+SEVEN_B = Costs(decoder=7.6e9, tower=0.42e9, patches=729)
+"""The 7B's parameters, as if every token went through the head; attention left out."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +68,7 @@ def propose(
     chips: int,
     global_batch: int,
     tensor_limit: int = 4,
-    costs: Costs = Costs(),
+    costs: Costs = SEVEN_B,
 ) -> list[Proposal]:
     """Sizes that hold every record, cheapest first.
 
@@ -98,7 +85,7 @@ def propose(
     tensors = [2**n for n in range(32) if 2**n <= min(tensor_limit, chips) and not chips % 2**n]
     # What all trees would cost were no slot empty and none cut.
     whole = forest(chosen, Budget(1, 1, 2**31 - 1, 2**31 - 1)).groups
-    needed = sum(costs.of(tree.tokens, tree.tiles) for tree in whole)
+    needed = sum(costs.passes(tree.tokens, tree.tiles) for tree in whole)
     # The last step of an epoch may be nearly empty: a short epoch's mean is far below the batch.
     least = len(chosen) / -(-len(chosen) // global_batch)
     found: list[Proposal] = []
@@ -138,7 +125,7 @@ def _proposal(
 ) -> Proposal:
     plan = Plan(forest(chosen, budget).groups, budget, 0, WINDOW)
     report = plan.report()
-    slots = report["steps"] * budget.rows * costs.of(budget.tokens, budget.tiles)
+    slots = report["steps"] * budget.rows * costs.passes(budget.tokens, budget.tiles)
     return Proposal(
         budget.rows,
         budget.tokens,

@@ -10,9 +10,10 @@ from tiny_critic import GEOMETRY, tiny_tokenizer
 from critic_data.cli import main
 from critic_jax.data.chosen import Chosen, choose, forest
 from critic_jax.data.plan import Budget
-from critic_jax.data.planner import Costs, chip_count, learning_rate, propose
+from critic_jax.data.planner import chip_count, learning_rate, propose
 from critic_jax.data.selection import Part
 from critic_jax.errors import InputError
+from critic_jax.flops import Costs
 
 
 @pytest.fixture
