@@ -40,13 +40,21 @@ class TrainOptions:
 
     config: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG")]
     """Name of an experiment that comes with critic_jax, or the path of a Python file like one."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where this is one of several; a TPU pod is joined without it."""
+    processes: int | None = None
+    """How many processes there are."""
+    process: int | None = None
+    """Which of them this is, from 0."""
     overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
 
 
 def train(options: TrainOptions) -> None:
+    from critic_jax.hosts import join_hosts
     from critic_jax.training.config import load_config
     from critic_jax.training.loop import train as train_critic
 
+    join_hosts(options.coordinator, options.processes, options.process)
     train_critic(load_config(options.config, overrides=list(options.overrides)))
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from critic_jax.checkpoints.blocks import Block, Param, parameters
+from critic_jax.hosts import whole
 from critic_jax.models.build import Params, get_in
 from critic_jax.models.config import ModelConfig
 from critic_jax.text import SYSTEM_TURN, ChatTokenizer, encode_chat
@@ -60,12 +61,13 @@ class WeightsDigest:
 
 
 def digest_of_params(config: ModelConfig, params: Params) -> str:
-    """The digest of parameters in memory, on however many devices."""
+    """The digest of parameters in memory, on however many devices and processes."""
     found = parameters(config)
     leaves = [get_in(params, param.weight.path) for param in found]
     digest = WeightsDigest()
     axes = tuple(_summed(param) for param in found)
-    for param, leaf, sums in zip(found, leaves, jax.device_get(_sums(axes, leaves)), strict=True):
+    sums_of = [whole(sums) for sums in _sums(axes, leaves)]
+    for param, leaf, sums in zip(found, leaves, sums_of, strict=True):
         for layer, of_layer in enumerate(sums if param.weight.layers else [sums]):
             digest.add_sums(param, np.dtype(leaf.dtype), layer, of_layer)
     return digest.hexdigest()

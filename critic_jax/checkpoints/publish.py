@@ -24,7 +24,7 @@ def published(path: Path, mark: str | None = None) -> Iterator[Path]:
     if path.exists() and not _empty(path) and not (mark and (path / mark).exists()):
         said = "exists and is no checkpoint" if mark else "exists and is not empty"
         raise InputError(f"{path}: {said}; name another folder")
-    building, aside = path.with_name(f".{path.name}.building"), _aside(path)
+    building, aside = building_folder(path), _aside(path)
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     try:
@@ -38,6 +38,11 @@ def published(path: Path, mark: str | None = None) -> Iterator[Path]:
         os.replace(path, aside)
     os.replace(building, path)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def building_folder(path: Path) -> Path:
+    """Where the folder of `path` is filled before it takes its place."""
+    return path.with_name(f".{path.name}.building")
 
 
 def standing(path: str | os.PathLike[str]) -> Path:

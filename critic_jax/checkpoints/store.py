@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from critic_jax.checkpoints.fingerprint import digest_of_params, fingerprint
 from critic_jax.checkpoints.hf_config import read_config, read_json
 from critic_jax.checkpoints.hub import local_folder
 from critic_jax.checkpoints.huggingface import HuggingFaceFolder, read_params
-from critic_jax.checkpoints.publish import published, standing
+from critic_jax.checkpoints.publish import building_folder, published, standing
 from critic_jax.errors import InputError
 from critic_jax.files import write_json
+from critic_jax.hosts import is_first, wait_for_all
 from critic_jax.imaging import ImageGeometry
 from critic_jax.models.build import Params, abstract, get_in, set_in
 from critic_jax.models.config import ModelConfig
@@ -78,6 +80,7 @@ def prescribed(meta: Mapping[str, Any]) -> dict[str, Any]:
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, in place of one of ours if it is there; it appears whole or not at all.
 
+    On several processes all take part, each with what its devices hold, in a folder they share.
     Raises InputError if `path` is something other than a checkpoint of ours.
     """
     stacked = {p.weight.path for p in parameters(checkpoint.config) if p.weight.layers}
@@ -89,12 +92,29 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     context = ocp.Context()
     context.array.saving.scoped_storage_options_creator = stored
-    with published(path, MANIFEST) as building:
+    with _published_together(path.absolute()) as building:
         with context:
             ocp.save(building / "params", checkpoint.params)
-        checkpoint.tokenizer.save(building / "tokenizer")
         weights = digest_of_params(checkpoint.config, checkpoint.params)
-        write_manifest(building, checkpoint.config, checkpoint.geometry, checkpoint.meta, weights)
+        if is_first():
+            checkpoint.tokenizer.save(building / "tokenizer")
+            config, geometry = checkpoint.config, checkpoint.geometry
+            write_manifest(building, config, geometry, checkpoint.meta, weights)
+
+
+@contextmanager
+def _published_together(path: Path) -> Iterator[Path]:
+    """`published` by the first process; the others find the folder that it made."""
+    if is_first():
+        with published(path, MANIFEST) as building:
+            wait_for_all(f"{path.name} begun")
+            yield building
+            wait_for_all(f"{path.name} filled")
+    else:
+        wait_for_all(f"{path.name} begun")
+        yield building_folder(path)
+        wait_for_all(f"{path.name} filled")
+    wait_for_all(f"{path.name} published")
 
 
 def write_manifest(
