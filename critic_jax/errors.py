@@ -12,6 +12,16 @@ class InputError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+class Stopped(Exception):
+    """The work was asked to stop, is saved and can go on: no error.
+
+    One line that says where it stands; the command line prints it and leaves with exit code 0.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
 class WorkError(Exception):
     """The command and its input are right, but the work could not be finished: a full disk.
 

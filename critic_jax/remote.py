@@ -32,11 +32,17 @@ def url_of(path: str | os.PathLike[str]) -> str | None:
     return f"{match.group(1)}://{os.fspath(path)[match.end() :]}"
 
 
+def cache_root() -> Path:
+    """Where copies and whatever else can be made again are kept: $CRITIC_JAX_CACHE, or
+    ~/.cache/critic_jax.
+    """
+    return Path(os.environ.get("CRITIC_JAX_CACHE") or Path.home() / ".cache" / "critic_jax")
+
+
 def cache_folder(url: str) -> Path:
-    """Where the copy of a URL stands: in $CRITIC_JAX_CACHE, or ~/.cache/critic_jax."""
-    root = os.environ.get("CRITIC_JAX_CACHE") or Path.home() / ".cache" / "critic_jax"
+    """Where the copy of a URL stands."""
     url = url.rstrip("/")
-    return Path(root) / sha256(url.encode()).hexdigest()[:16] / url.rsplit("/", 1)[1]
+    return cache_root() / sha256(url.encode()).hexdigest()[:16] / url.rsplit("/", 1)[1]
 
 
 def fetched(path: str | os.PathLike[str]) -> Path:

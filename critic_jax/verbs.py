@@ -14,7 +14,7 @@ from typing import Any
 import tyro
 
 from critic_jax import __version__
-from critic_jax.errors import InputError, WorkError
+from critic_jax.errors import InputError, Stopped, WorkError
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def dispatch(
     """Run the verb that `argv` (by default the process's own arguments) begins with.
 
     Returns the exit code. An `InputError` becomes one line on stderr and code 2, a `WorkError` one
-    line and code 1. Any other exception is a fault of the program: it passes through, and Python
-    leaves with a trace and 1.
+    line and code 1, `Stopped` one line and code 0. Any other exception is a fault of the program:
+    it passes through, and Python leaves with a trace and 1.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
@@ -64,6 +64,9 @@ def dispatch(
     except WorkError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 1
+    except Stopped as stopped:
+        print(f"{program}: {stopped}", file=sys.stderr)
+        return 0
     except SystemExit as leave:  # tyro: 0 after --help, 2 after a usage error
         return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except KeyboardInterrupt:

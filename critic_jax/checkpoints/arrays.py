@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import tensorstore as ts
 
-from critic_jax.checkpoints.blocks import BLOCK, Block, Param, parameters
+from critic_jax.checkpoints.blocks import BLOCK, Block, Param, ahead, parameters
 from critic_jax.errors import InputError
 from critic_jax.models.config import ModelConfig
 
@@ -133,7 +134,7 @@ class ArrayReader:
             try:
                 array = ts.open(_spec(folder, param.weight.path), context=context).result()
             except ValueError as e:
-                raise _unreadable(folder, f"array {name}: {_first(e)}") from None
+                raise _unreadable(folder, f"array {name}: {first_line(e)}") from None
             if array.shape != param.shape:
                 said = f"array {name} has shape {list(array.shape)}, not {list(param.shape)}"
                 raise _unreadable(folder, said)
@@ -154,8 +155,46 @@ class ArrayReader:
             values = turned.read(order="C").result()
         except ValueError as e:
             name = ".".join(weight.path)
-            raise _unreadable(self._folder, f"array {name}: {_first(e)}") from None
+            raise _unreadable(self._folder, f"array {name}: {first_line(e)}") from None
         return np.asarray(values).reshape(weight.stored_shape(block.shape))
+
+
+def read_tree(folder: Path, shaped: Any) -> Any:
+    """A tree that Orbax saved, each array laid out over devices as `shaped` has it.
+
+    Each process reads what its devices hold, and waits for no other. Raises ValueError for an array
+    that is missing or damaged, InputError for one of another shape or type.
+    """
+    leaves, structure = jax.tree_util.tree_flatten_with_path(shaped)
+    context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
+
+    def read(leaf: tuple[Any, jax.ShapeDtypeStruct]) -> jax.Array:
+        path, wanted = leaf
+        array = ts.open(_spec(folder, tuple(map(_key, path))), context=context).result()
+        if array.shape != wanted.shape or array.dtype.numpy_dtype != wanted.dtype:
+            name = ".".join(map(_key, path))
+            raise InputError(
+                f"{folder}: of another model: array {name} is {array.dtype.name}"
+                f"{list(array.shape)}, not {wanted.dtype.name}{list(wanted.shape)}"
+            )
+        parts: dict[str, np.ndarray] = {}  # devices may hold the same
+
+        def part(index: Any) -> np.ndarray:
+            if repr(index) not in parts:
+                parts[repr(index)] = np.asarray(array[index].read().result())
+            return parts[repr(index)]
+
+        return jax.make_array_from_callback(wanted.shape, wanted.sharding, part)
+
+    return jax.tree.unflatten(structure, [array for _, array in ahead(read, leaves)])
+
+
+def _key(key: Any) -> str:
+    """One key of a tree's path, as Orbax names arrays."""
+    for name in ("key", "idx", "name"):
+        if hasattr(key, name):
+            return str(getattr(key, name))
+    return str(key)
 
 
 def _spec(folder: Path, path: tuple[str, ...]) -> dict[str, Any]:
@@ -168,6 +207,7 @@ def _unreadable(folder: Path, said: str) -> InputError:
     return InputError(f"{folder}: not readable as this model's parameters ({said})")
 
 
-def _first(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a library's error says, without what it repeats of its input."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return line.split(" [")[0][:300]  # in brackets TensorStore repeats all that it was told

@@ -61,10 +61,7 @@ class CorpusRows(PlannedRows):
 
     def report(self) -> dict[str, Any]:
         """The first epoch's steps (`Plan.report`), trees and cuts, and the records left out."""
-        oversize = [
-            self._opened.corpora[int(self.chosen.corpus[n])].name(int(self.chosen.number[n]))
-            for n in self.forest.oversize
-        ]
+        oversize = [self.name(place) for place in self.forest.oversize]
         return {
             **self.plan.report(),
             "trees": len(self.forest.groups),
@@ -75,6 +72,13 @@ class CorpusRows(PlannedRows):
 
     def paths(self, members: Sequence[int]) -> list[Path]:
         return [self._path(member) for member in members]
+
+    def tokens(self, member: int) -> int:
+        return int(self.chosen.tokens[member])
+
+    def name(self, member: int) -> str:
+        corpus = self._opened.corpora[int(self.chosen.corpus[member])]
+        return corpus.name(int(self.chosen.number[member]))
 
     def _path(self, member: int) -> Path:
         place, number = int(self.chosen.corpus[member]), int(self.chosen.number[member])
@@ -87,12 +91,12 @@ class CorpusRows(PlannedRows):
         places = self.forest.oversize
         first = places[0]
         corpus = self._opened.corpora[int(self.chosen.corpus[first])]
-        name = corpus.name(int(self.chosen.number[first]))
         tokens, tiles = (int(v[places].max()) for v in (self.chosen.tokens, self.chosen.tiles))
         return (
             f"{corpus.folder}: {len(places)} of {len(self.chosen)} records are larger than a row "
-            f"of {budget.tokens} tokens and {budget.tiles} tiles, the first is {name!r}: raise "
-            f"row_tokens to {tokens} and row_tiles to {tiles}, or leave them out (drop_oversize)"
+            f"of {budget.tokens} tokens and {budget.tiles} tiles, the first is "
+            f"{self.name(first)!r}: raise row_tokens to {tokens} and row_tiles to {tiles}, or "
+            "leave them out (drop_oversize)"
         )
 
     @property

@@ -60,12 +60,14 @@ class Rows(PlannedRows):
         self.encoder = encoder
         for number, record in enumerate(records):
             self._first.setdefault(record.images, number)
+        self._tokens = [0] * len(records)
         groups: list[Group] = []
         alone = [[number] for number in range(len(records))]
         for members in picture_groups(records) if share_trunks else alone:
             paths = self.paths(members)
             for member, path in zip(members, paths, strict=True):
                 _check_size(records[member], path, budget)
+                self._tokens[member] = len(path)
             for part in cut(paths, range(len(paths)), budget.tokens, budget.tiles):
                 tokens = size(build(token_keys(paths), part))
                 groups.append(
@@ -75,6 +77,12 @@ class Rows(PlannedRows):
 
     def paths(self, members: Sequence[int]) -> list[Path]:
         return [self._path(m) for m in members]
+
+    def tokens(self, member: int) -> int:
+        return self._tokens[member]
+
+    def name(self, member: int) -> str:
+        return self.records[member].id
 
     def _open(self, images: tuple[Any, ...], first: int) -> tuple[Visual, ...]:
         return self.encoder.visuals(self.records[first])

@@ -75,11 +75,13 @@ class Plan:
 
     def epoch(self, epoch: int) -> list[Step]:
         """The steps of one epoch, every group as often as its weight says."""
-        if epoch not in self._epochs:
-            if len(self._epochs) > 1:  # a run goes from one to the next
-                del self._epochs[min(self._epochs)]
-            self._epochs[epoch] = self._planned(epoch)
-        return self._epochs[epoch]
+        planned = self._epochs.get(epoch)
+        if planned is None:
+            # A run goes from one to the next, its threads a few steps apart.
+            if len(kept := list(self._epochs)) > 1:
+                self._epochs.pop(min(kept), None)
+            planned = self._epochs[epoch] = self._planned(epoch)
+        return planned
 
     def _planned(self, epoch: int) -> list[Step]:
         dice = np.random.default_rng([self.seed, epoch])

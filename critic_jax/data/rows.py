@@ -4,18 +4,35 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
 from critic_jax.data.encode import Encoder
-from critic_jax.data.plan import Plan, Step
+from critic_jax.data.plan import Group, Plan, Step
 from critic_jax.tree import Path, pack
 
 Batch = dict[str, np.ndarray]
 
 KEPT_PICTURES = 16
 """Pictures kept in memory: the records of one stand together. 37 real tiles take 16 MB."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a step holds.
+
+    tokens, tiles: slots of its rows in use.
+    useful_tokens: of the records' own paths, as if each stood alone; more than `tokens` where
+        records share a trunk.
+    """
+
+    records: int
+    tokens: int
+    useful_tokens: int
+    tiles: int
 
 
 class PlannedRows(ABC):
@@ -28,6 +45,43 @@ class PlannedRows(ABC):
     @abstractmethod
     def paths(self, members: Sequence[int]) -> list[Path]:
         """The encoded records of a group."""
+
+    @abstractmethod
+    def tokens(self, member: int) -> int:
+        """The tokens of a record's own path."""
+
+    @abstractmethod
+    def name(self, member: int) -> str:
+        """The id of a record."""
+
+    def names(self, step: int) -> list[str]:
+        """The ids of a step's records, row after row."""
+        return [self.name(m) for group in self._groups(step) for m in group.members]
+
+    def holding(self, step: int) -> Holding:
+        """What a step holds; nothing is read or encoded for it."""
+        groups = self._groups(step)
+        members = [m for group in groups for m in group.members]
+        return Holding(
+            len(members),
+            sum(group.tokens for group in groups),
+            sum(self.tokens(m) for m in members),
+            sum(group.tiles for group in groups),
+        )
+
+    def _groups(self, step: int) -> list[Group]:
+        return [self.plan.groups[g] for row in self.plan.step(step) for g in row]
+
+    def digest(self) -> str:
+        """16 hexadecimal digits of the records that a plan is made of.
+
+        It changes with their ids, order and lengths, and with which of them share a picture.
+        """
+        digest = sha256()
+        for group in self.plan.groups:
+            names = [self.name(member) for member in group.members]
+            digest.update(repr((names, group.tokens, group.tiles)).encode())
+        return digest.hexdigest()[:16]
 
     def report(self) -> dict[str, Any]:
         """What the first epoch's steps hold, see `Plan.report`."""

@@ -20,6 +20,7 @@ from critic_jax.demo.digits import make_digits
 from critic_jax.demo.lessons import reading_lessons
 from critic_jax.demo.page import judged_card, write_report
 from critic_jax.demo.records import training_records, write_heldout, write_records
+from critic_jax.errors import Stopped, WorkError
 from critic_jax.evaluation.agreement import agreement
 from critic_jax.files import write_json, write_json_lines
 from critic_jax.imaging import ImageGeometry
@@ -28,7 +29,7 @@ from critic_jax.models.build import init_params
 from critic_jax.models.config import DecoderConfig, ModelConfig, TowerConfig
 from critic_jax.text import train_tokenizer
 from critic_jax.training.config import TrainConfig, load_config
-from critic_jax.training.loop import train
+from critic_jax.training.loop import clear_run, train
 
 PER_PICTURE = 3
 """Judgments of each training picture; the real set has 2.5."""
@@ -52,7 +53,11 @@ def run_demo(out: Path, seed: int = 0) -> dict[str, Any]:
     console.print(f"[1/4] making critic records of handwritten digits in {out}")
     heldout, labels = prepare(out, seed)
     console.print("[2/4] training a tiny critic from scratch")
-    critic = train(_config(out, seed))
+    try:
+        critic = train(_config(out, seed))
+    except Stopped:
+        said = "stopped while it trained; run again, it begins anew"
+        raise WorkError(said) from None
     console.print("[3/4] judging scans that training never saw, pairs in both orders")
     results_path = out / "heldout" / "results.jsonl"
     judge_file(str(critic), heldout, results_path, order="both")
@@ -74,9 +79,9 @@ def run_demo(out: Path, seed: int = 0) -> dict[str, Any]:
 
 def _clear(out: Path) -> None:
     """Remove what an earlier demo left, or this one would go on from it."""
-    for folder in ("start", "records", "heldout", "controls", "state", "critic"):
+    for folder in ("start", "records", "heldout", "controls"):
         shutil.rmtree(out / folder, ignore_errors=True)
-    (out / "metrics.jsonl").unlink(missing_ok=True)
+    clear_run(out)
 
 
 def _config(out: Path, seed: int) -> TrainConfig:

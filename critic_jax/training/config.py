@@ -69,6 +69,12 @@ class TrainConfig:
     tensor: int = 1
     """along tensor: heads, ffn, vocabulary and, between the layers, tokens are shared"""
 
+    # Going on, and looking on.
+    keep_states: int = 2
+    """newest states that are kept"""
+    profile: str = ""
+    """steps to trace into output/profile: 10:13 for 10, 11 and 12"""
+
 
 def load_config(name: str, overrides: list[str]) -> TrainConfig:
     """The config of a Python file (a path, or the name of a packaged one).

@@ -2,86 +2,124 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-import orbax.checkpoint.experimental.v1 as ocp
 from jax.sharding import Mesh
-from rich.progress import Progress
 
 from critic_jax.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from critic_jax.compiled import keep_compiled
 from critic_jax.data.encode import Encoder
 from critic_jax.data.rows import PlannedRows
 from critic_jax.files import write_json
+from critic_jax.hosts import is_first
 from critic_jax.progress import progress
 from critic_jax.sharding import make_mesh
+from critic_jax.training.begun import FILE, Begun
 from critic_jax.training.config import TrainConfig
 from critic_jax.training.inputs import make_rows, on_device
-from critic_jax.training.optimizer import optimizer, schedule
-from critic_jax.training.options import step_options
-from critic_jax.training.sft import TrainState, make_loss, make_step
+from critic_jax.training.metrics import Metrics
+from critic_jax.training.optimizer import optimizer
+from critic_jax.training.profile import Profile
+from critic_jax.training.sft import StepOptions, TrainState, make_loss, make_step
+from critic_jax.training.signals import StopSignal
+from critic_jax.training.speed import Meter, costs, peak
 from critic_jax.training.state import state_shapes
+from critic_jax.training.states import States
+from critic_jax.training.steps import Run, Validate
 
 
 def train(config: TrainConfig) -> Path:
     """Run (or go on with) a training run; returns the folder of the trained critic.
 
-    `output/metrics.jsonl` has one line a step, `output/state/` the states to resume from.
-    Raises InputError for wrong data or an unusable start.
+    `output/metrics.jsonl` has one line a step, `output/state/` the states to resume from. On
+    several processes (`critic_jax.hosts.join_hosts`) each calls this, with an `output` they share.
+    Raises InputError for wrong data, an unusable start, or a run that was begun otherwise;
+    WorkError for a loss that is not finite, or a full disk; Stopped after a SIGTERM, once the state
+    of the last step is saved.
     """
     output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
+    profile = Profile(config.profile, output / "profile")
     mesh = make_mesh(config.data_parallel, config.fsdp, config.tensor)
-    options = step_options(config, mesh)
-    start = load_checkpoint(config.init, mesh)
-    encoder = Encoder(start.tokenizer, start.geometry, config.labels, config.loss_mean)
-    with progress() as bar:
+    options = _options(config, mesh)
+    output.mkdir(parents=True, exist_ok=True)
+    keep_compiled()
+    with StopSignal() as stop, progress() as bar, profile:
+        states = States(output / "state", config.keep_states)
+        begun = Begun(output, going_on=states.any())
+        begun.check(config)
+        start = load_checkpoint(config.init, mesh)
+        encoder = Encoder(start.tokenizer, start.geometry, config.labels, config.loss_mean)
         rows, held = make_rows(config, encoder)
-        write_json(output / "plan.json", rows.report())
+        begun.keep(config, rows.digest())
+        if is_first():
+            write_json(output / "plan.json", rows.report())
         tx = optimizer(config, len(rows))
         step = make_step(start.config, jnp.dtype(config.dtype), tx, options)
-        keep = ocp.training.preservation_policies.LatestN(2)
-        with ocp.training.Checkpointer(
-            (output / "state").absolute(), preservation_policy=keep, cleanup_tmp_directories=True
-        ) as states:
-            state = _resume(states, state_shapes(start.config, tx, mesh), start.params, tx, mesh)
-            log = _metrics_log(output / "metrics.jsonl", int(state["step"]))
-            validate = _validation(config, start, held, mesh)
-            state = _run(config, rows, step, state, states, log, mesh, bar, validate)
-    result = Checkpoint(
-        start.config,
-        start.geometry,
-        state["params"],
-        start.tokenizer,
-        {
-            "name": output.name,
-            "step": len(rows),
-            "from": config.init,
-            "base": start.meta.get("base") or start.meta.get("from"),
-            "generation": start.meta.get("generation", {}),
-            "source": start.meta.get("source", {}),
-        },
-    )
-    save_checkpoint(output / "critic", result)
+        validate = _validation(config, start, held, options, stop)
+        shaped = state_shapes(start.config, tx, mesh)
+        with states:
+            found = states.load(shaped)
+            state = found.state if found else _fresh(shaped, start.params, tx)
+            notes = found.notes if found else {}
+            meter = Meter(
+                costs(start.config),
+                config.rows * config.row_tokens,
+                peak(mesh.devices.flat),
+                begun.time,
+                notes.get("productive_seconds", 0.0),
+            )
+            with Metrics(output, int(state["step"])) as metrics:
+                run = Run(config, rows, step, states, metrics, meter, validate, profile, stop)
+                state = run.take_steps(state, notes.get("line"), mesh, bar)
+        result = Checkpoint(
+            start.config,
+            start.geometry,
+            state["params"],
+            start.tokenizer,
+            {
+                "name": output.name,
+                "step": len(rows),
+                "from": config.init,
+                "base": start.meta.get("base") or start.meta.get("from"),
+                "generation": start.meta.get("generation", {}),
+                "source": start.meta.get("source", {}),
+            },
+        )
+        save_checkpoint(output / "critic", result)
     return output / "critic"
 
 
-def _resume(
-    states: ocp.training.Checkpointer,
-    shaped: TrainState,
-    params: Any,
-    tx: optax.GradientTransformation,
-    mesh: Mesh,
-) -> TrainState:
-    """The newest saved state, or a fresh one."""
-    if states.latest is not None:
-        return states.load(states.latest.step, shaped)
+def clear_run(output: Path) -> None:
+    """Remove what a run left in its folder, or the next one would go on from it."""
+    for folder in ("state", "damaged", "critic", "tensorboard", "profile"):
+        shutil.rmtree(output / folder, ignore_errors=True)
+    for file in (FILE, "metrics.jsonl", "plan.json"):
+        (output / file).unlink(missing_ok=True)
+
+
+def _options(config: TrainConfig, mesh: Mesh) -> StepOptions:
+    """How the config wants a step computed. Raises InputError if its rows can't be shared so."""
+    groups = config.accumulate * mesh.shape["data"] * mesh.shape["fsdp"]
+    if config.accumulate < 1 or config.rows % groups:
+        raise InputError(
+            f"rows {config.rows}, accumulate {config.accumulate}: a step's rows must be a multiple "
+            f"of accumulate x data x fsdp, here {config.accumulate} x {mesh.shape['data']} x "
+            f"{mesh.shape['fsdp']}"
+        )
+    if config.row_tokens % mesh.shape["tensor"]:
+        raise InputError(
+            f"row_tokens {config.row_tokens}: must be a multiple of tensor, {mesh.shape['tensor']}"
+        )
+    return StepOptions(config.remat, config.accumulate, config.loss_mean, mesh)
+
+
+def _fresh(shaped: TrainState, params: Any, tx: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
 
     def fresh(params: Any) -> TrainState:
         params = jax.tree.map(lambda p: p.astype(jnp.float32), params)
@@ -91,81 +129,30 @@ def _resume(
     return jax.jit(fresh, out_shardings=shardings)(params)
 
 
-def _run(
-    config: TrainConfig,
-    rows: PlannedRows,
-    step: Any,
-    state: TrainState,
-    states: ocp.training.Checkpointer,
-    log: Any,
-    mesh: Mesh,
-    bar: Progress,
-    validate: Callable[[TrainState], float] | None,
-) -> TrainState:
-    first = int(state["step"])
-    task = bar.add_task("training", total=len(rows), completed=first)
-    rate = schedule(config, len(rows))
-    began = time.perf_counter()
-    for number, batch in enumerate(
-        on_device(rows, first, mesh, config.loader_workers), start=first
-    ):
-        records = int(batch["records"])
-        state, metrics = step(state, batch)
-        loss = float(metrics["loss"])
-        saves = (number + 1) % config.save_every == 0 or number + 1 == len(rows)
-        line = {
-            "step": number + 1,
-            "loss": loss,
-            "grad_norm": float(metrics["grad_norm"]),
-            "learning_rate": float(rate(number)),
-            "records": records,
-            "seconds": round(time.perf_counter() - began, 3),
-        }
-        if saves and validate is not None:
-            line["validation_loss"] = validate(state)
-        log.write(json.dumps(line) + "\n")
-        log.flush()
-        bar.update(task, advance=1, description=f"training, loss {loss:.3f}")
-        if saves:
-            states.save(number + 1, state, overwrite=True)
-    log.close()
-    return state
-
-
 def _validation(
-    config: TrainConfig, start: Checkpoint, held: PlannedRows | None, mesh: Mesh
-) -> Callable[[TrainState], float] | None:
-    """state -> mean loss of the records held out; None where there are none."""
+    config: TrainConfig,
+    start: Checkpoint,
+    held: PlannedRows | None,
+    options: StepOptions,
+    stop: StopSignal,
+) -> Validate | None:
+    """state -> mean loss of the records held out, given up when asked to stop; None without any."""
     if held is None:
         return None
-    options = step_options(config, mesh)
     loss = jax.jit(make_loss(start.config, jnp.dtype(config.dtype), options))
+    assert options.mesh is not None
+    mesh = options.mesh
 
-    def validate(state: TrainState) -> float:
+    def validate(state: TrainState) -> dict[str, float]:
         total = records = 0.0
         for batch in on_device(held, 0, mesh):
+            if stop.asked():
+                return {}
             count = float(batch["records"])
             if config.loss_mean == "token":
                 count = float(jnp.sum(batch["weights"]))
             total += float(loss(state["params"], batch)) * count
             records += count
-        return total / records
+        return {"validation_loss": total / records}
 
     return validate
-
-
-def _metrics_log(path: Path, step: int) -> Any:
-    """Open the metrics file at `step`: lines that a resumed run will write again are dropped."""
-    kept: list[str] = []
-    if path.exists():
-        kept = [line for line in path.read_text().splitlines(True) if _step_of(line) <= step]
-    file = path.open("w")
-    file.writelines(kept)
-    return file
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError):
-        return float("inf")  # a line that a kill cut short

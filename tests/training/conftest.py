@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +56,29 @@ def record(number: int) -> dict[str, Any]:
     return fields | ({"image": f"{number}.png"} if pictured else {})
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Callable[..., Path]:
-    """Write 12 records and their pictures; by number, a record's changed fields or raw line."""
+Write = Callable[..., Path]
 
-    def write(changes: dict[int, dict[str, Any] | str] | None = None) -> Path:
+
+@pytest.fixture(scope="session")
+def write_data() -> Write:
+    """Write 12 records and their pictures into a folder; by number, a record's changed fields or
+    raw line.
+    """
+
+    def write(folder: Path, changes: dict[int, dict[str, Any] | str] | None = None) -> Path:
         lines = []
         for number in range(12):
-            Image.new("RGB", (16, 16), (20 * number, 90, 200)).save(tmp_path / f"{number}.png")
+            Image.new("RGB", (16, 16), (20 * number, 90, 200)).save(folder / f"{number}.png")
             change = (changes or {}).get(number, {})
             whole = {} if isinstance(change, str) else record(number) | change
             lines.append(change if isinstance(change, str) else json.dumps(whole))
-        path = write_json_lines(tmp_path / "records.jsonl", [])
+        path = write_json_lines(folder / "records.jsonl", [])
         path.write_text("\n".join(lines) + "\n")
         return path
 
     return write
+
+
+@pytest.fixture
+def data(tmp_path: Path, write_data: Write) -> Write:
+    return partial(write_data, tmp_path)

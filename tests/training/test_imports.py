@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from run_lines import metrics
 
 from critic_data.importing.run import Import, import_records
 from critic_jax.cli import main
@@ -46,11 +47,6 @@ def imported(data: Data, tmp_path: Path, start: Path) -> Path:
     output = tmp_path / "import"
     import_records(Import((source,), output, tokenizer=start))
     return output
-
-
-def metrics(output: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
 
 
 def test_an_import_trains_with_validation_and_workers(

@@ -1,6 +1,5 @@
 """A training run, whole and cut short; and what it says of wrong data."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from run_lines import metrics
 
 from critic_jax.checkpoints import load_checkpoint
 from critic_jax.cli import main
@@ -48,11 +48,6 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
     yield counted
 
 
-def metrics(output: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
-
-
 def test_a_run_that_was_cut_short_ends_like_one_that_was_not(
     steps: Steps, config_file: Path, data: Data, tmp_path: Path
 ) -> None:
@@ -61,7 +56,8 @@ def test_a_run_that_was_cut_short_ends_like_one_that_was_not(
     assert main([*words, str(whole)]) == 0
     assert steps.taken == 6
 
-    steps.taken, steps.last = 0, 4  # stopped in the fifth step; saved after the third
+    # Stopped before the sixth, the fifth under way; saved after the third.
+    steps.taken, steps.last = 0, 5
     assert main([*words, str(cut)]) == 130
     assert [line["step"] for line in metrics(cut)] == [1, 2, 3, 4]
     assert not (cut / "critic").exists()

@@ -1,0 +1,153 @@
+"""The states that a run goes on from: written in the background, tried before they are trusted."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint.experimental.v1 as ocp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from critic_jax.checkpoints.arrays import first_line, read_tree
+from critic_jax.files import told_if_full
+from critic_jax.hosts import all_agree, is_first, wait_for_all
+from critic_jax.training.sft import TrainState
+
+_UINTS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A state that was read back whole, and what was noted beside it."""
+
+    state: TrainState
+    notes: Mapping[str, Any]
+
+
+class States:
+    """The newest `keep` states below a folder, a folder a step, each there whole or not at all.
+
+    A context: on leaving it, what is still being written is finished. On several processes all
+    take part in every call, and the folder is one that they share.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._folder, self._keep = folder.absolute(), keep
+        self._writer: ocp.training.Checkpointer | None = None
+        self.newest: int | None = None
+
+    def __enter__(self) -> States:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._writer is not None:
+            with told_if_full(self._folder):
+                self._writer.close()
+
+    def any(self) -> bool:
+        """Whether there is a state, sound or not."""
+        return bool(self._steps())
+
+    def load(self, shaped: TrainState) -> Found | None:
+        """The newest state that is sound, laid out as `shaped`; None where there is none.
+
+        One that cannot be read, or holds other numbers than were written, is warned of and moved
+        to the folder `damaged` beside this one.
+        """
+        for step in sorted(self._steps(), reverse=True):
+            found, said = self._read(step, shaped)
+            if all_agree(found is not None):
+                self.newest = step
+                return found
+            self._set_aside(step, said)
+        return None
+
+    def save(self, step: int, state: TrainState, notes: Mapping[str, Any]) -> None:
+        """Write the state of a step; the arrays may be given away as soon as this returns.
+
+        Waits for the state before to be on disk. Raises WorkError where there is no room.
+        """
+        if step == self.newest:
+            return
+        # Opened only now: it trusts what it finds.
+        if self._writer is None:
+            keep = ocp.training.preservation_policies.LatestN(self._keep)
+            self._writer = ocp.training.Checkpointer(
+                self._folder, preservation_policy=keep, cleanup_tmp_directories=True
+            )
+        with told_if_full(self._folder):
+            self._writer.wait()
+            noted = {**notes, "sums": _sums(state)}
+            self._writer.save_async(step, state, force=True, custom_metadata=noted)
+        self.newest = step
+
+    def _steps(self) -> list[int]:
+        if not self._folder.is_dir():
+            return []
+        return [int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()]
+
+    def _read(self, step: int, shaped: TrainState) -> tuple[Found | None, str]:
+        """(what was found, or why there is nothing)
+
+        Not by Orbax: where one process fails, its others wait for it, and it reports every array.
+        """
+        path, said = self._folder / str(step), "another process could not read it"
+        state: TrainState | None = None
+        try:
+            notes = json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
+            state = read_tree(path, shaped)
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+            said = first_line(error)
+        if not all_agree(state is not None) or state is None:
+            return None, said
+        if notes["sums"] != _sums(state):
+            return None, "its numbers are not those that were written"
+        return Found(state, notes), ""
+
+    def _set_aside(self, step: int, said: str) -> None:
+        path, aside = self._folder / str(step), self._folder.with_name("damaged")
+        if is_first():
+            aside.mkdir(exist_ok=True)
+            target, number = aside / f"{self._folder.name}-{step}", 1
+            while target.exists():
+                number += 1
+                target = aside / f"{self._folder.name}-{step}-{number}"
+            print(
+                f"critic-jax: warning: {path}: damaged ({said}); moved to {target}, "
+                "the one before it is used",
+                file=sys.stderr,
+            )
+            os.rename(path, target)
+        wait_for_all(f"state {step} set aside")
+
+
+def _sums(state: TrainState) -> list[int]:
+    """A sum of the bits of each array, modulo 2^32, worked out where the arrays lie."""
+    leaves = jax.tree.leaves(state)
+    sharding = leaves[0].sharding
+    mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
+    whole = NamedSharding(mesh, PartitionSpec()) if mesh is not None else None
+    return np.asarray(jax.jit(_added, out_shardings=whole)(leaves)).tolist()
+
+
+def _added(leaves: list[jax.Array]) -> jax.Array:
+    def of(leaf: jax.Array) -> jax.Array:
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            leaf = jax.lax.bitcast_convert_type(leaf, _UINTS[leaf.dtype.itemsize])
+        return jnp.sum(leaf.astype(jnp.uint32), dtype=jnp.uint32)
+
+    return jnp.stack([of(leaf) for leaf in leaves])
