@@ -34,7 +34,9 @@ class Metrics:
         if not self._open:
             return
         self._file = write_atomically(path, "".join(kept)).open("a")
-        self._curves = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        # A file is named by its second; the step tells two starts in one apart.
+        name, first = str(folder / "tensorboard"), step + 1
+        self._curves = SummaryWriter(name, purge_step=first, filename_suffix=f".{first}")
 
     def __enter__(self) -> Metrics:
         return self

@@ -15,27 +15,28 @@ from critic_jax.models.config import ModelConfig
 PEAKS: dict[str, tuple[float, int]] = {
     "TPU v4": (275e12, 2),
     "TPU v5 lite": (197e12, 1),
+    "TPU v5e": (197e12, 1),
     "TPU v5": (459e12, 2),
+    "TPU v5p": (459e12, 2),
     "TPU v6 lite": (918e12, 1),
+    "TPU v6e": (918e12, 1),
     "TPU7x": (2307e12, 2),
-    "NVIDIA H100": (989e12, 0),
-    "NVIDIA H200": (989e12, 0),
+    "NVIDIA H100 80GB HBM3": (989e12, 1),
+    "NVIDIA H200": (989e12, 1),
 }
-"""By how JAX's `device_kind` begins: dense bfloat16 operations a second of a chip, as its vendor
-states them, and the chip's cores. A v7x chip is two devices to JAX, one core each; v4 and v5p chips
-are one device of two cores (v4 two, where its cores are not joined)."""
+"""By JAX's `device_kind`: dense bfloat16 operations a second of a chip, as its vendor states them,
+and the chip's cores. A v7x chip is two devices to JAX, one core each; v4 and v5p chips are one
+device of two cores, or two devices where their cores are not joined."""
 
 
 def peak(devices: Iterable[jax.Device]) -> float | None:
-    """Operations a second of all devices together; None where their kind is not in the table."""
+    """Operations a second of all devices together; None where a kind is not in the table."""
     total = 0.0
     for device in devices:
-        # The longest name: "TPU v5 lite" begins like "TPU v5".
-        known = [kind for kind in PEAKS if device.device_kind.startswith(kind)]
-        if not known:
+        if device.device_kind not in PEAKS:
             return None
-        operations, cores = PEAKS[max(known, key=len)]
-        total += operations * (getattr(device, "num_cores", cores) / cores if cores else 1)
+        operations, cores = PEAKS[device.device_kind]
+        total += operations * getattr(device, "num_cores", cores) / cores
     return total
 
 

@@ -135,6 +135,16 @@ class States:
         wait_for_all(f"state {step} set aside")
 
 
+def finite(state: TrainState) -> bool:
+    """Whether every number of a state is."""
+    return bool(_all_finite([v for v in jax.tree.leaves(state) if v.dtype.kind in "fV"]))
+
+
+@jax.jit
+def _all_finite(leaves: list[jax.Array]) -> jax.Array:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+
 def _sums(state: TrainState) -> list[int]:
     """A sum of the bits of each array, modulo 2^32, worked out where the arrays lie."""
     leaves = jax.tree.leaves(state)

@@ -23,7 +23,7 @@ from critic_jax.training.profile import Profile
 from critic_jax.training.sft import TrainState
 from critic_jax.training.signals import StopSignal
 from critic_jax.training.speed import Meter, attended
-from critic_jax.training.states import States
+from critic_jax.training.states import States, finite
 
 Validate = Callable[[TrainState], dict[str, float]]
 
@@ -120,7 +120,7 @@ class Run:
         taken, self.under_way = self.under_way, None
         loss, norm = (float(taken.results[name]) for name in ("loss", "grad_norm"))
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise self._not_finite(taken.number, loss, norm)
+            raise self._not_finite(taken.number, f"loss {loss}, gradient norm {norm}")
         holding = self.rows.holding(taken.number - 1)
         rates = self.meter.step(holding, *np.asarray(taken.attended).tolist())
         return {
@@ -136,6 +136,8 @@ class Run:
         }
 
     def _save(self, line: Line, state: TrainState) -> None:
+        if not finite(state):
+            raise self._not_finite(line["step"], "its update is not finite")
         # The seed is all the randomness there is: the order of records follows from it.
         notes = {
             "seed": self.config.seed,
@@ -153,12 +155,12 @@ class Run:
                 raise self._stopped(line["step"])
         self.metrics.write({**line, **found})
 
-    def _not_finite(self, number: int, loss: float, norm: float) -> WorkError:
+    def _not_finite(self, number: int, said: str) -> WorkError:
         newest = self.states.newest
         kept = f"the newest state is that of step {newest}" if newest else "no state was saved yet"
         return WorkError(
-            f"step {number}: loss {loss}, gradient norm {norm}; its records are "
-            f"{', '.join(self.rows.names(number - 1))}; its update was dropped, {kept}"
+            f"{self.config.output}: step {number}: {said}; its records are "
+            f"{', '.join(self.rows.names(number - 1))}; it was not saved, {kept}"
         )
 
     def _stopped(self, number: int) -> Stopped:

@@ -22,7 +22,8 @@ def records(tmp_path_factory: pytest.TempPathFactory, write_data: Callable[..., 
 
 @pytest.fixture(scope="module")
 def words(records: Path, config_file: Path) -> list[str]:
-    return [str(config_file), "--data", str(records), "--epochs", "10", "--output"]
+    more = ["--epochs", "10", "--save-every", "5"]
+    return [str(config_file), "--data", str(records), *more, "--output"]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def kill_steps(count: int) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
-def test_a_killed_run_ends_with_the_same_bits(
+def test_a_killed_run_whose_newest_state_is_damaged_ends_with_the_same_bits(
     kills: int, words: list[str], whole: Path, tmp_path: Path
 ) -> None:
     output, dice = tmp_path / "killed", random.Random(kills)
@@ -54,7 +55,13 @@ def test_a_killed_run_ends_with_the_same_bits(
         process.send_signal(signal.SIGKILL)
         assert end(process)[0] == -signal.SIGKILL
         assert newest(output) < STEPS
-    assert end(begin(*words, output)) == (0, "")
+    damaged = newest(output)
+    (content,) = (output / "state" / str(damaged) / "state" / "d").iterdir()
+    content.write_bytes(content.read_bytes()[:-1000])
+    code, said = end(begin(*words, output))
+    assert code == 0 and said.count("\n") == 1
+    assert said.startswith(f"critic-jax: warning: {output / 'state' / str(damaged)}: damaged (")
+    assert (output / "damaged" / f"state-{damaged}").is_dir()
     assert same_bits(output, whole)
     assert metrics(output) == metrics(whole)
 
