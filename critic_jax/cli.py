@@ -50,12 +50,14 @@ class TrainOptions:
 
 
 def train(options: TrainOptions) -> None:
+    from critic_jax.evaluation.held_out import held_out_judge
     from critic_jax.hosts import join_hosts
     from critic_jax.training.config import load_config
     from critic_jax.training.loop import train as train_critic
 
     join_hosts(options.coordinator, options.processes, options.process)
-    train_critic(load_config(options.config, overrides=list(options.overrides)))
+    config = load_config(options.config, overrides=list(options.overrides))
+    train_critic(config, judge=held_out_judge)
 
 
 @dataclass(frozen=True)

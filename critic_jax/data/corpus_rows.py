@@ -11,6 +11,7 @@ from critic_jax.data.chosen import Chosen, Forest, forest
 from critic_jax.data.corpus import Corpus
 from critic_jax.data.encode import Encoder, prepare_pictures
 from critic_jax.data.plan import Budget, Plan
+from critic_jax.data.records import Record
 from critic_jax.data.rows import KEPT_PICTURES, PlannedRows
 from critic_jax.errors import InputError
 from critic_jax.imaging import Visual
@@ -75,6 +76,10 @@ class CorpusRows(PlannedRows):
 
     def tokens(self, member: int) -> int:
         return int(self.chosen.tokens[member])
+
+    def record(self, member: int) -> Record:
+        corpus = self._opened.corpora[int(self.chosen.corpus[member])]
+        return corpus.record(int(self.chosen.number[member]))
 
     def name(self, member: int) -> str:
         corpus = self._opened.corpora[int(self.chosen.corpus[member])]

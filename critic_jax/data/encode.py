@@ -98,6 +98,13 @@ class Encoder:
             raise _of_record(record, e) from None
         return path.scaled(1.0 / count) if self.loss_mean == "record" else path
 
+    def question(self, record: Record, visuals: Sequence[Visual]) -> Path:
+        """A record up to where its last answer begins: what a critic is asked."""
+        turns = record_turns(record.conversations, len(visuals))[:-1]
+        lengths = [len(v.tap_index) for v in visuals]
+        encoded = encode_chat(self.tokenizer, turns, lengths, generation_prompt=True)
+        return as_path(encoded, visuals, self.tokenizer)
+
     def visuals(self, record: Record) -> tuple[Visual, ...]:
         """The record's pictures, tiled. Raises InputError that names the record."""
         try:

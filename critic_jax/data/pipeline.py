@@ -81,6 +81,9 @@ class Rows(PlannedRows):
     def tokens(self, member: int) -> int:
         return self._tokens[member]
 
+    def record(self, member: int) -> Record:
+        return self.records[member]
+
     def name(self, member: int) -> str:
         return self.records[member].id
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from critic_jax.data.encode import Encoder
 from critic_jax.data.plan import Group, Plan, Step
+from critic_jax.data.records import Record
 from critic_jax.tree import Path, pack
 
 Batch = dict[str, np.ndarray]
@@ -51,8 +52,16 @@ class PlannedRows(ABC):
         """The tokens of a record's own path."""
 
     @abstractmethod
+    def record(self, member: int) -> Record:
+        """A record, with its pictures."""
+
+    @abstractmethod
     def name(self, member: int) -> str:
         """The id of a record."""
+
+    def members(self) -> list[int]:
+        """All records that a plan is made of."""
+        return sorted({m for group in self.plan.groups for m in group.members})
 
     def names(self, step: int) -> list[str]:
         """The ids of a step's records, row after row."""

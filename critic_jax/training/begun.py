@@ -16,7 +16,7 @@ from critic_jax.training.config import TrainConfig
 FILE = "run.json"
 
 FREE = (
-    *("output", "save_every", "keep_states", "loader_workers", "profile"),
+    *("output", "save_every", "keep_states", "loader_workers", "profile", "validation_judged"),
     *("data_parallel", "fsdp", "tensor", "accumulate", "remat"),
     "data",  # it may have moved; its records are held against their digest
 )

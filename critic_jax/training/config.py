@@ -51,6 +51,8 @@ class TrainConfig:
     """leave out records larger than a row (plan.json names them); else they stop the run"""
     validation: float = 0.0
     """share of the pictures whose records are held out; their loss is taken at every saved state"""
+    validation_judged: int = 0
+    """of the records held out, how many the critic judges at every saved state"""
     loader_workers: int = 0
     """processes that build batches ahead; 0: threads of this one"""
     seed: int = 0

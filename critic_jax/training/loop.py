@@ -14,30 +14,34 @@ from jax.sharding import Mesh
 from critic_jax.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from critic_jax.compiled import keep_compiled
 from critic_jax.data.encode import Encoder
-from critic_jax.data.rows import PlannedRows
+from critic_jax.errors import InputError
 from critic_jax.files import write_json
 from critic_jax.hosts import is_first
 from critic_jax.progress import progress
 from critic_jax.sharding import make_mesh
 from critic_jax.training.begun import FILE, Begun
 from critic_jax.training.config import TrainConfig
-from critic_jax.training.inputs import make_rows, on_device
+from critic_jax.training.inputs import make_rows
 from critic_jax.training.metrics import Metrics
 from critic_jax.training.optimizer import optimizer
 from critic_jax.training.profile import Profile
-from critic_jax.training.sft import StepOptions, TrainState, make_loss, make_step
+from critic_jax.training.sft import StepOptions, TrainState, make_step
 from critic_jax.training.signals import StopSignal
 from critic_jax.training.speed import Meter, costs, peak
 from critic_jax.training.state import state_shapes
 from critic_jax.training.states import States
-from critic_jax.training.steps import Run, Validate
+from critic_jax.training.steps import Run
+from critic_jax.training.validation import MakeJudge, make_validation
 
 
-def train(config: TrainConfig) -> Path:
+def train(config: TrainConfig, judge: MakeJudge | None = None) -> Path:
     """Run (or go on with) a training run; returns the folder of the trained critic.
 
     `output/metrics.jsonl` has one line a step, `output/state/` the states to resume from. On
     several processes (`critic_jax.hosts.join_hosts`) each calls this, with an `output` they share.
+    judge: lets the critic judge what is held out (`critic_jax.evaluation.held_out.held_out_judge`),
+    where the config asks for it.
+
     Raises InputError for wrong data, an unusable start, or a run that was begun otherwise;
     WorkError for a loss that is not finite, or a full disk; Stopped after a SIGTERM, once the state
     of the last step is saved.
@@ -60,7 +64,7 @@ def train(config: TrainConfig) -> Path:
             write_json(output / "plan.json", rows.report())
         tx = optimizer(config, len(rows))
         step = make_step(start.config, jnp.dtype(config.dtype), tx, options)
-        validate = _validation(config, start, held, options, stop)
+        validate = make_validation(config, start, held, options, judge, stop.asked)
         shaped = state_shapes(start.config, tx, mesh)
         with states:
             found = states.load(shaped)
@@ -127,32 +131,3 @@ def _fresh(shaped: TrainState, params: Any, tx: optax.GradientTransformation) ->
 
     shardings = jax.tree.map(lambda v: v.sharding, shaped)
     return jax.jit(fresh, out_shardings=shardings)(params)
-
-
-def _validation(
-    config: TrainConfig,
-    start: Checkpoint,
-    held: PlannedRows | None,
-    options: StepOptions,
-    stop: StopSignal,
-) -> Validate | None:
-    """state -> mean loss of the records held out, given up when asked to stop; None without any."""
-    if held is None:
-        return None
-    loss = jax.jit(make_loss(start.config, jnp.dtype(config.dtype), options))
-    assert options.mesh is not None
-    mesh = options.mesh
-
-    def validate(state: TrainState) -> dict[str, float]:
-        total = records = 0.0
-        for batch in on_device(held, 0, mesh):
-            if stop.asked():
-                return {}
-            count = float(batch["records"])
-            if config.loss_mean == "token":
-                count = float(jnp.sum(batch["weights"]))
-            total += float(loss(state["params"], batch)) * count
-            records += count
-        return {"validation_loss": total / records}
-
-    return validate

@@ -24,8 +24,7 @@ from critic_jax.training.sft import TrainState
 from critic_jax.training.signals import StopSignal
 from critic_jax.training.speed import Meter, attended
 from critic_jax.training.states import States, finite
-
-Validate = Callable[[TrainState], dict[str, float]]
+from critic_jax.training.validation import Validate
 
 
 @dataclass

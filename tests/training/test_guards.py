@@ -86,6 +86,7 @@ def test_a_run_goes_on_with_the_config_that_it_was_begun_with(
 def test_what_leaves_the_steps_as_they_are_may_change(tmp_path: Path) -> None:
     begin(tmp_path, CONFIG, going_on=False)
     others = {"save_every": 7, "keep_states": 1, "loader_workers": 2, "profile": "3:4"}
+    others |= {"validation_judged": 5}
     others |= {"output": "elsewhere", "data": "moved.jsonl", "accumulate": 2, "remat": "none"}
     others |= {"data_parallel": 2, "fsdp": 4, "tensor": 2}
     assert set(others) == set(FREE)

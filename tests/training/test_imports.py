@@ -18,7 +18,7 @@ from critic_jax.cli import main
 from critic_jax.data.selection import Part
 from critic_jax.errors import InputError
 from critic_jax.sharding import MESH_AXES, ROWS
-from critic_jax.training import loop
+from critic_jax.training import loop, validation
 from critic_jax.training.config import TrainConfig, load_config
 from critic_jax.training.inputs import host_rows
 from critic_jax.training.loop import train
@@ -31,7 +31,7 @@ Data = Callable[..., Path]
 def _compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """All runs are of one model; only what they read differs."""
     monkeypatch.setattr(loop, "make_step", lambda *_: _kept("step", make_step, *_))
-    monkeypatch.setattr(loop, "make_loss", lambda *_: _kept("loss", make_loss, *_))
+    monkeypatch.setattr(validation, "make_loss", lambda *_: _kept("loss", make_loss, *_))
 
 
 _functions: dict[str, Any] = {}
@@ -41,29 +41,43 @@ def _kept(name: str, make: Any, *arguments: Any) -> Any:
     return _functions.setdefault(name, make(*arguments))
 
 
-@pytest.fixture
-def imported(data: Data, tmp_path: Path, start: Path) -> Path:
-    source = data()
-    output = tmp_path / "import"
+def import_of(source: Path, start: Path) -> Path:
+    output = source.with_name("import")
     import_records(Import((source,), output, tokenizer=start))
     return output
 
 
+@pytest.fixture
+def imported(data: Data, start: Path) -> Path:
+    return import_of(data(), start)
+
+
 def test_an_import_trains_with_validation_and_workers(
-    imported: Path, config_file: Path, tmp_path: Path
+    data: Data, start: Path, config_file: Path, tmp_path: Path
 ) -> None:
+    # Soon learned: the second answer is better, whatever the picture.
+    question = {"from": "human", "value": "<image>\nWhich is better?"}
+    turns = [question, {"from": "gpt", "value": "The better response: [2]"}]
+    asked = {n: {"image": f"{n}.png", "conversations": turns} for n in range(12)}
+    imported = import_of(data(asked), start)
     words = ["train", str(config_file), "--data", str(imported), "--validation", "0.3"]
-    for name, more in (("threads", []), ("workers", ["--loader-workers", "1"])):
-        assert main([*words, *more, "--output", str(tmp_path / name)]) == 0
-    lines = metrics(tmp_path / "threads")
-    assert lines == metrics(tmp_path / "workers")
+    words += ["--epochs", "2", "--save-every", "4"]
+    more = {"threads": ["--validation-judged", "2"], "workers": ["--loader-workers", "1"]}
+    for name in more:
+        assert main([*words, *more[name], "--output", str(tmp_path / name)]) == 0
+    lines, others = (metrics(tmp_path / name) for name in more)
+    judged = ("validation_agreement", "validation_unparsed")
+    assert others == [{k: v for k, v in line.items() if k not in judged} for line in lines]
     plan = json.loads((tmp_path / "threads" / "plan.json").read_text())
-    assert plan["steps"] == len(lines) and plan["records"] == sum(n["records"] for n in lines)
+    assert plan["steps"] == len(lines) // 2
+    assert 2 * plan["records"] == sum(n["records"] for n in lines)
     assert 12 - plan["records"] > 0
     saved = [line["step"] for line in lines if "validation_loss" in line]
-    assert saved == sorted({n for n in (3, 6) if n <= len(lines)} | {len(lines)})
+    assert saved == sorted({*range(4, len(lines), 4), len(lines)})
     losses = [line["validation_loss"] for line in lines if "validation_loss" in line]
-    assert all(np.isfinite(losses)) and losses[-1] != losses[0]
+    assert all(np.isfinite(losses)) and losses[-1] < 0.5 * losses[0]
+    agreed = [line["validation_agreement"] for line in lines if "validation_loss" in line]
+    assert agreed[0] == 0 and agreed[-1] == 1 and lines[-1]["validation_unparsed"] == 0
 
 
 def test_parts_are_mixed_in_a_config(
