@@ -4,8 +4,6 @@ import os
 import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Compiling for a TPU asks no machine in the cloud what it is.
-os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 # Of a worker's tests too: it inherits the folder. Nothing is left in the user's own.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _kept = tempfile.TemporaryDirectory(prefix="compiled-")

@@ -9,12 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
 
 from critic_jax.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from critic_jax.compiled import keep_compiled
 from critic_jax.data.encode import Encoder
-from critic_jax.errors import InputError
 from critic_jax.files import write_json
 from critic_jax.hosts import is_first
 from critic_jax.progress import progress
@@ -24,8 +22,9 @@ from critic_jax.training.config import TrainConfig
 from critic_jax.training.inputs import make_rows
 from critic_jax.training.metrics import Metrics
 from critic_jax.training.optimizer import optimizer
+from critic_jax.training.options import step_options
 from critic_jax.training.profile import Profile
-from critic_jax.training.sft import StepOptions, TrainState, make_step
+from critic_jax.training.sft import TrainState, make_step
 from critic_jax.training.signals import StopSignal
 from critic_jax.training.speed import Meter, costs, peak
 from critic_jax.training.state import state_shapes
@@ -49,7 +48,7 @@ def train(config: TrainConfig, judge: MakeJudge | None = None) -> Path:
     output = Path(config.output)
     profile = Profile(config.profile, output / "profile")
     mesh = make_mesh(config.data_parallel, config.fsdp, config.tensor)
-    options = _options(config, mesh)
+    options = step_options(config, mesh)
     output.mkdir(parents=True, exist_ok=True)
     keep_compiled()
     with StopSignal() as stop, progress() as bar, profile:
@@ -104,22 +103,6 @@ def clear_run(output: Path) -> None:
         shutil.rmtree(output / folder, ignore_errors=True)
     for file in (FILE, "metrics.jsonl", "plan.json"):
         (output / file).unlink(missing_ok=True)
-
-
-def _options(config: TrainConfig, mesh: Mesh) -> StepOptions:
-    """How the config wants a step computed. Raises InputError if its rows can't be shared so."""
-    groups = config.accumulate * mesh.shape["data"] * mesh.shape["fsdp"]
-    if config.accumulate < 1 or config.rows % groups:
-        raise InputError(
-            f"rows {config.rows}, accumulate {config.accumulate}: a step's rows must be a multiple "
-            f"of accumulate x data x fsdp, here {config.accumulate} x {mesh.shape['data']} x "
-            f"{mesh.shape['fsdp']}"
-        )
-    if config.row_tokens % mesh.shape["tensor"]:
-        raise InputError(
-            f"row_tokens {config.row_tokens}: must be a multiple of tensor, {mesh.shape['tensor']}"
-        )
-    return StepOptions(config.remat, config.accumulate, config.loss_mean, mesh)
 
 
 def _fresh(shaped: TrainState, params: Any, tx: optax.GradientTransformation) -> TrainState:
