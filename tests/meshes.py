@@ -23,7 +23,7 @@ from critic_jax.training.sft import StepOptions, make_gradients
 from critic_jax.tree import Path, pack
 
 DEVICES = 8
-WAYS = sys.argv[1]
+WAYS = sys.argv[1] if sys.argv[1:] else "few"
 PROCESS, PROCESSES, PORT = (int(word) for word in (sys.argv[2:] or ("0", "1", "0")))
 
 # (data, fsdp, tensor): every axis alone and with others; 4 is more than the two key-value heads.

@@ -18,6 +18,7 @@ from critic_jax.training.optimizer import optimizer
 from critic_jax.training.options import step_options
 from critic_jax.training.sft import make_step
 from critic_jax.training.state import state_shapes
+from critic_jax.training.tuning import tuning_of
 from critic_jax.tree import pack
 
 
@@ -40,7 +41,7 @@ def sft_step(config: TrainConfig, model: ModelConfig, mesh: Mesh) -> Program:
     tx = optimizer(config, 1000)
     step = make_step(model, jnp.dtype(config.dtype), tx, step_options(config, mesh))
     batch = batch_shapes(config, model, mesh)
-    arguments = (state_shapes(model, tx, mesh), batch)
+    arguments = (state_shapes(model, tx, mesh, tuning_of(config)), batch)
     return Program(step, arguments, config.rows * config.row_tokens)
 
 

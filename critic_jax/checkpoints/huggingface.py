@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from critic_jax.checkpoints.blocks import Block, Param, parameters
 from critic_jax.checkpoints.hf_config import read_config, read_json
 from critic_jax.checkpoints.hub import model_name
 from critic_jax.checkpoints.tensor_files import TensorFiles
-from critic_jax.checkpoints.weights import LAYOUTS, detect_layout
+from critic_jax.checkpoints.weights import LAYOUTS, ParamPath, detect_layout
 from critic_jax.errors import InputError
 from critic_jax.models.build import Params, abstract, get_in, set_in
 from critic_jax.progress import progress
@@ -29,6 +30,10 @@ SETTINGS = (
     "processor_config.json",
     "video_preprocessor_config.json",
 )
+
+
+# (path, parameter, its logical axes) -> what is held of it
+Hold = Callable[[ParamPath, jax.Array, tuple[str | None, ...]], Any]
 
 
 class HuggingFaceFolder:
@@ -181,17 +186,20 @@ def _slice(cut: range) -> slice:
     return slice(cut.start, cut.stop)
 
 
-def read_params(folder: HuggingFaceFolder, mesh: Mesh) -> Params:
+def read_params(folder: HuggingFaceFolder, mesh: Mesh, hold: Hold | None = None) -> Params:
     """All parameters as stored, each device's slices read straight from the files.
 
-    The host holds one device's share of one parameter at a time.
+    The host holds one device's share of one parameter at a time. `hold` may turn each parameter
+    into something smaller before the next one is read.
     """
     shardings = param_shardings(abstract(folder.config)[1], mesh)
     params: Params = {}
     with progress() as bar:
         for param in bar.track(folder.params, description="loading"):
             sharding = get_in(shardings, param.weight.path)
-            set_in(params, param.weight.path, _place(folder, param, sharding))
+            placed = _place(folder, param, sharding)
+            held = hold(param.weight.path, placed, param.axes) if hold else placed
+            set_in(params, param.weight.path, held)
     return params
 
 

@@ -23,7 +23,7 @@ from critic_jax.checkpoints.blocks import parameters
 from critic_jax.checkpoints.fingerprint import digest_of_params, fingerprint
 from critic_jax.checkpoints.hf_config import read_config, read_json
 from critic_jax.checkpoints.hub import local_folder
-from critic_jax.checkpoints.huggingface import HuggingFaceFolder, read_params
+from critic_jax.checkpoints.huggingface import Hold, HuggingFaceFolder, read_params
 from critic_jax.checkpoints.publish import building_folder, published, standing
 from critic_jax.errors import InputError
 from critic_jax.files import write_json
@@ -199,9 +199,12 @@ def open_checkpoint(
     return read, Manifest(read.config, read.geometry, read.meta(str(model)), ""), read.tokenizer()
 
 
-def load_checkpoint(model: str | os.PathLike[str], mesh: Mesh | None = None) -> Checkpoint:
+def load_checkpoint(
+    model: str | os.PathLike[str], mesh: Mesh | None = None, hold: Hold | None = None
+) -> Checkpoint:
     """Load a checkpoint of ours, a Hugging Face folder or a hub id, onto `mesh` (default: all
-    devices). Parameters keep the type that they are stored in.
+    devices). Parameters keep the type that they are stored in, unless `hold` turns each into
+    something else: of a Hugging Face folder, before the next one is read.
 
     Raises InputError if `model` is none of them, or is damaged.
     """
@@ -210,13 +213,17 @@ def load_checkpoint(model: str | os.PathLike[str], mesh: Mesh | None = None) -> 
     if (folder / MANIFEST).exists():
         manifest = read_manifest(folder)
         params = _restore(folder / "params", manifest.config, mesh)
+        if hold is not None:
+            for param in parameters(manifest.config):
+                path = param.weight.path
+                set_in(params, path, hold(path, get_in(params, path), param.axes))
         tokenizer = ChatTokenizer.load(folder / "tokenizer")
         return Checkpoint(
             manifest.config, manifest.geometry, params, tokenizer, manifest.meta, manifest.weights
         )
     read = HuggingFaceFolder(folder)
     tokenizer = read.tokenizer()
-    params = read_params(read, mesh)
+    params = read_params(read, mesh, hold)
     return Checkpoint(read.config, read.geometry, params, tokenizer, read.meta(str(model)))
 
 

@@ -65,6 +65,13 @@ class Weight:
             tensor = tensor.reshape(len(tensor), -1).T
         return tensor.reshape(shape)
 
+    def tensor(self, values: np.ndarray) -> np.ndarray:
+        """A layer (or a block of it) of the parameter as torch's tensor; the inverse of `read`."""
+        stored = self.stored_shape(values.shape)
+        if self.inputs:
+            values = values.reshape(math.prod(values.shape[: self.inputs]), -1).T
+        return np.ascontiguousarray(values).reshape(stored)
+
 
 _HF_OLD = {
     "decoder": "language_model.model.",

@@ -20,6 +20,7 @@ from critic_jax.models.build import Params, assemble
 from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.engine import Engine
 from critic_jax.training.config import TrainConfig
+from critic_jax.training.tuning import tuning_of
 from critic_jax.training.validation import Asked, Judge
 from critic_jax.tree import Path
 
@@ -51,7 +52,7 @@ def held_out_judge(config: TrainConfig, start: Checkpoint, records: Iterable[Rec
     sampling = Sampling(**{"max_new_tokens": 512, **prescribed(start.meta)})
 
     def judge(params: Params, asked: Asked) -> dict[str, float]:
-        model = assemble(start.config, params, jnp.dtype(config.dtype))
+        model = assemble(start.config, params, jnp.dtype(config.dtype), tuning_of(config).lora)
         engine = Engine(model, start.tokenizer.stop_ids, min(BATCH, len(questions)))
         verdicts: list[Verdict] = []
         for at in range(0, len(questions), engine.batch):

@@ -1,8 +1,8 @@
 """Linear layers and norms with named parameter axes, and the scan over stacked layers.
 
 Logical axes: "layers", "embed" (D of either part), "heads" (N), "kv_heads" (K), "head_dim" (H),
-"ffn" (F), "vocab" (V), "patch" and "position" (tower inputs). `critic_jax.sharding` maps them to
-the mesh.
+"ffn" (F), "vocab" (V), "patch" and "position" (tower inputs), "rank" (adapters).
+`critic_jax.sharding` maps them to the mesh.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
+from critic_jax.models.nf4 import dense
+
 Axes = tuple[str | None, ...]
 Remat = Literal["none", "block", "offload"]
 
@@ -27,7 +29,11 @@ def param(value: jax.Array, axes: Axes) -> nnx.Param:
 
 
 class Linear(nnx.Module):
-    """y = x @ kernel + bias over the last `len(inputs)` dimensions of x; computes in x's dtype."""
+    """y = x @ kernel + bias over the last `len(inputs)` dimensions of x; computes in x's dtype.
+
+    The kernel may be held in four bits (`nf4.quantize`). `adapter`, if there is one, adds a map of
+    its own (`lora.add_adapters`).
+    """
 
     def __init__(
         self,
@@ -42,11 +48,13 @@ class Linear(nnx.Module):
         self.kernel = param(scale * jax.random.normal(rngs.params(), shape), axes)
         self.bias = param(jnp.zeros(outputs), axes[len(inputs) :]) if bias else None
         self.contracted = len(inputs)
+        self.adapter: Any = None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel = self.kernel[...].astype(x.dtype)
-        y = jnp.tensordot(x, kernel, axes=self.contracted)
-        return y if self.bias is None else y + self.bias[...].astype(x.dtype)
+        y = jnp.tensordot(x, dense(self.kernel.get_value(), x.dtype), axes=self.contracted)
+        if self.bias is not None:
+            y = y + self.bias[...].astype(x.dtype)
+        return y if self.adapter is None else y + self.adapter(x)
 
 
 class RMSNorm(nnx.Module):

@@ -41,8 +41,23 @@ class TrainConfig:
     weight_decay: float = 0.0
     beta2: float = 0.999
     clip_norm: float = 1.0
+    tower_rate: float | None = None
+    """multiplies the tower's learning rate; 0 freezes it; by default 1, or 0 with adapters"""
+    projector_rate: float | None = None
+    """the same of the projector, and of the newline vector"""
+    decoder_rate: float | None = None
+    """the same of the decoder, with embedding and head"""
+    adapters: Literal["none", "lora", "qlora"] = "none"
+    """train low-rank adapters; qlora: on kernels of the decoder that are held in four bits"""
+    lora_rank: int = 64
+    lora_alpha: float = 128.0
+    """adapters count alpha / rank times"""
+    lora_layers: tuple[str, ...] = ("decoder.*",)
+    """what has an adapter: patterns over names such as decoder.q, decoder.down, tower.fc1"""
+    moments: Literal["float32", "bfloat16"] = "float32"
+    """of Adam, as they are held between steps"""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """of the computation; parameters and optimizer stay in float32"""
+    """of the computation, and of what is frozen; what is trained is held in float32"""
     parts: Annotated[tuple[Part, ...], tyro.conf.Suppress] = ()
     """instead of data: parts of imports to mix, by weight, filter and sample"""
     share_trunks: bool = True

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-import jax
 import jax.numpy as jnp
-import optax
 
-from critic_jax.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from critic_jax.checkpoints import load_checkpoint
 from critic_jax.compiled import keep_compiled
 from critic_jax.data.encode import Encoder
+from critic_jax.errors import InputError
 from critic_jax.files import write_json
 from critic_jax.hosts import is_first
 from critic_jax.progress import progress
@@ -24,12 +23,14 @@ from critic_jax.training.metrics import Metrics
 from critic_jax.training.optimizer import optimizer
 from critic_jax.training.options import step_options
 from critic_jax.training.profile import Profile
-from critic_jax.training.sft import TrainState, make_step
+from critic_jax.training.result import write_result
+from critic_jax.training.sft import make_step
 from critic_jax.training.signals import StopSignal
 from critic_jax.training.speed import Meter, costs, peak
-from critic_jax.training.state import state_shapes
-from critic_jax.training.states import States
+from critic_jax.training.state import fresh_state, hold, saved, state_shapes, with_frozen
+from critic_jax.training.states import States, bit_sums
 from critic_jax.training.steps import Run
+from critic_jax.training.tuning import tuning_of
 from critic_jax.training.validation import MakeJudge, make_validation
 
 
@@ -48,14 +49,14 @@ def train(config: TrainConfig, judge: MakeJudge | None = None) -> Path:
     output = Path(config.output)
     profile = Profile(config.profile, output / "profile")
     mesh = make_mesh(config.data_parallel, config.fsdp, config.tensor)
-    options = step_options(config, mesh)
+    options, tuning = step_options(config, mesh), tuning_of(config)
     output.mkdir(parents=True, exist_ok=True)
     keep_compiled()
     with StopSignal() as stop, progress() as bar, profile:
         states = States(output / "state", config.keep_states)
         begun = Begun(output, going_on=states.any())
         begun.check(config)
-        start = load_checkpoint(config.init, mesh)
+        start = load_checkpoint(config.init, mesh, partial(hold, tuning))
         encoder = Encoder(start.tokenizer, start.geometry, config.labels, config.loss_mean)
         rows, held = make_rows(config, encoder)
         begun.keep(config, rows.digest())
@@ -64,53 +65,49 @@ def train(config: TrainConfig, judge: MakeJudge | None = None) -> Path:
         tx = optimizer(config, len(rows))
         step = make_step(start.config, jnp.dtype(config.dtype), tx, options)
         validate = make_validation(config, start, held, options, judge, stop.asked)
-        shaped = state_shapes(start.config, tx, mesh)
+        # The start gives its parameters away: what is frozen of them becomes part of the state.
+        params, start.params = start.params, {}
+        shaped = state_shapes(start.config, tx, mesh, tuning)
         with states:
-            found = states.load(shaped)
-            state = found.state if found else _fresh(shaped, start.params, tx)
-            notes = found.notes if found else {}
+            if found := states.load(saved(shaped)):
+                state, notes = with_frozen(found.state, params, start.config, tuning), found.notes
+            else:
+                state = fresh_state(params, start.config, tx, mesh, tuning, config.seed)
+                notes = {}
+            del params
+            frozen = bit_sums(state.get("frozen", {}))
+            if notes.get("frozen", frozen) != frozen:
+                raise InputError(
+                    f"{config.init}: is not the model that {output} was begun with; bring that "
+                    "back to go on, or give another output"
+                )
             meter = Meter(
                 costs(start.config),
                 config.rows * config.row_tokens,
-                peak(mesh.devices.flat),
+                # What is frozen takes no gradient: the count of operations would flatter.
+                None if "frozen" in state else peak(mesh.devices.flat),
                 begun.time,
                 notes.get("productive_seconds", 0.0),
             )
             with Metrics(output, int(state["step"])) as metrics:
-                run = Run(config, rows, step, states, metrics, meter, validate, profile, stop)
+                run = Run(
+                    config, rows, step, states, metrics, meter, validate, profile, stop, frozen
+                )
                 state = run.take_steps(state, notes.get("line"), mesh, bar)
-        result = Checkpoint(
-            start.config,
-            start.geometry,
-            state["params"],
-            start.tokenizer,
-            {
-                "name": output.name,
-                "step": len(rows),
-                "from": config.init,
-                "base": start.meta.get("base") or start.meta.get("from"),
-                "generation": start.meta.get("generation", {}),
-                "source": start.meta.get("source", {}),
-            },
-        )
-        save_checkpoint(output / "critic", result)
-    return output / "critic"
+        meta = {
+            "name": output.name,
+            "step": len(rows),
+            "from": config.init,
+            "base": start.meta.get("base") or start.meta.get("from"),
+            "generation": start.meta.get("generation", {}),
+            "source": start.meta.get("source", {}),
+        }
+        return write_result(output, config.init, start, state, tuning, mesh, meta)
 
 
 def clear_run(output: Path) -> None:
     """Remove what a run left in its folder, or the next one would go on from it."""
-    for folder in ("state", "damaged", "critic", "tensorboard", "profile"):
+    for folder in ("state", "damaged", "critic", "adapters", "tensorboard", "profile"):
         shutil.rmtree(output / folder, ignore_errors=True)
     for file in (FILE, "metrics.jsonl", "plan.json"):
         (output / file).unlink(missing_ok=True)
-
-
-def _fresh(shaped: TrainState, params: Any, tx: optax.GradientTransformation) -> TrainState:
-    """The state before the first step."""
-
-    def fresh(params: Any) -> TrainState:
-        params = jax.tree.map(lambda p: p.astype(jnp.float32), params)
-        return {"params": params, "opt_state": tx.init(params), "step": jnp.int32(0)}
-
-    shardings = jax.tree.map(lambda v: v.sharding, shaped)
-    return jax.jit(fresh, out_shardings=shardings)(params)

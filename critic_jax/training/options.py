@@ -7,6 +7,7 @@ from jax.sharding import Mesh
 from critic_jax.errors import InputError
 from critic_jax.training.config import TrainConfig
 from critic_jax.training.sft import StepOptions
+from critic_jax.training.tuning import tuning_of
 
 
 def step_options(config: TrainConfig, mesh: Mesh) -> StepOptions:
@@ -22,4 +23,5 @@ def step_options(config: TrainConfig, mesh: Mesh) -> StepOptions:
         raise InputError(
             f"row_tokens {config.row_tokens}: must be a multiple of tensor, {mesh.shape['tensor']}"
         )
-    return StepOptions(config.remat, config.accumulate, config.loss_mean, mesh)
+    lora = tuning_of(config).lora
+    return StepOptions(config.remat, config.accumulate, config.loss_mean, mesh, lora)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,11 @@ from critic_jax.models.build import Params, abstract
 from critic_jax.models.config import ModelConfig
 from critic_jax.models.layers import Remat
 from critic_jax.models.logprobs import token_logprobs
+from critic_jax.models.lora import Lora
 from critic_jax.sharding import in_mesh, mesh_size, param_shardings, spread
+from critic_jax.training.tuning import joined
 
-TrainState = dict[str, Any]  # params, opt_state, step
+TrainState = dict[str, Any]  # params, opt_state, step, and where something is frozen, frozen
 Batch = Mapping[str, jax.Array]
 LossMean = Literal["record", "token"]
 
@@ -27,13 +29,15 @@ LossMean = Literal["record", "token"]
 class StepOptions:
     """How a step is computed; none of it but `loss_mean` changes the result, up to rounding.
 
-    `accumulate`: parts that a step's rows are worked on in, one after the other.
+    `accumulate`: parts that a step's rows are worked on in, one after the other. `lora`: the
+    adapters that the parameters have.
     """
 
     remat: Remat = "none"
     accumulate: int = 1
     loss_mean: LossMean = "record"
     mesh: Mesh | None = None
+    lora: Lora | None = None
 
 
 def make_loss(
@@ -53,7 +57,7 @@ def _make_total(
     config: ModelConfig, dtype: jnp.dtype, options: StepOptions
 ) -> Callable[[Params, Batch], jax.Array]:
     """The loss before it is divided."""
-    graph, state = abstract(config, dtype, options.remat)
+    graph, state = abstract(config, dtype, options.remat, options.lora)
 
     def total(params: Params, batch: Batch) -> jax.Array:
         filled = jax.tree.map(lambda v: v, state)
@@ -83,43 +87,72 @@ def make_step(
     gradients = make_gradients(config, dtype, options)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        value, grads = gradients(state["params"], batch)
+        value, grads = gradients(state["params"], batch, state.get("frozen"))
         updates, opt_state = tx.update(grads, state["opt_state"], state["params"])
         params = optax.apply_updates(state["params"], updates)
         metrics = {"loss": value, "grad_norm": optax.tree.norm(grads)}
-        return {"params": params, "opt_state": opt_state, "step": state["step"] + 1}, metrics
+        new = {"params": params, "opt_state": opt_state, "step": state["step"] + 1}
+        return {**state, **new}, metrics
 
     return jax.jit(step, donate_argnums=0)
 
 
+class Gradients(Protocol):
+    """(what is trained, batch, what is frozen) -> (loss, gradients of what is trained).
+
+    The two are parts of one nested dict. Each gradient is laid out as its parameter.
+    """
+
+    def __call__(
+        self, params: Params, batch: Batch, frozen: Params | None = ...
+    ) -> tuple[jax.Array, Params]: ...
+
+
 def make_gradients(
     config: ModelConfig, dtype: jnp.dtype, options: StepOptions = StepOptions()
-) -> Callable[[Params, Batch], tuple[jax.Array, Params]]:
-    """(params, batch) -> (loss, gradients), each gradient laid out as its parameter."""
+) -> Gradients:
+    """The loss and its gradients, of all rows of a batch together or of parts in turn."""
     total = _make_total(config, dtype, options)
-    shardings = options.mesh and param_shardings(abstract(config)[1], options.mesh)
-
-    def of_rows(params: Params, rows: Batch, divisor: jax.Array) -> tuple[jax.Array, Params]:
-        found = jax.value_and_grad(lambda p: total(p, rows) / divisor)(params)
-        return found[0], laid_out(found[1])
+    state = abstract(config, lora=options.lora)[1]
+    shardings = options.mesh and param_shardings(state, options.mesh)
 
     def laid_out(grads: Params) -> Params:
-        return jax.lax.with_sharding_constraint(grads, shardings) if shardings else grads
+        if not shardings:
+            return grads
+        return jax.lax.with_sharding_constraint(grads, _same_branches(shardings, grads))
 
-    def gradients(params: Params, batch: Batch) -> tuple[jax.Array, Params]:
+    def gradients(
+        params: Params, batch: Batch, frozen: Params | None = None
+    ) -> tuple[jax.Array, Params]:
         divisor = _divisor(batch, options)
+
+        def loss(params: Params, rows: Batch) -> jax.Array:
+            return total(joined(params, frozen or {}), rows) / divisor
+
+        def of_rows(rows: Batch) -> tuple[jax.Array, Params]:
+            value, grads = jax.value_and_grad(loss)(params, rows)
+            return value, laid_out(grads)
+
         if options.accumulate == 1:
-            return of_rows(params, batch, divisor)
+            return of_rows(batch)
         with in_mesh(options.mesh):
             parts = _parts(batch, options.accumulate)
 
         def add(so_far: Any, part: Batch) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, so_far, of_rows(params, part, divisor)), None
+            return jax.tree.map(jnp.add, so_far, of_rows(part)), None
 
         start = (jnp.float32(0), laid_out(jax.tree.map(jnp.zeros_like, params)))
         return jax.lax.scan(add, start, parts)[0]
 
     return gradients
+
+
+def _same_branches(tree: Params, like: Params) -> Params:
+    """A nested dict without the branches that another lacks."""
+    return {
+        name: _same_branches(tree[name], value) if isinstance(value, dict) else tree[name]
+        for name, value in like.items()
+    }
 
 
 def _parts(batch: Batch, parts: int) -> Batch:

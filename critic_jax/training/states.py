@@ -91,7 +91,7 @@ class States:
             )
         with told_if_full(self._folder):
             self._writer.wait()
-            noted = {**notes, "sums": _sums(state)}
+            noted = {**notes, "sums": bit_sums(state)}
             self._writer.save_async(step, state, force=True, custom_metadata=noted)
         self.newest = step
 
@@ -114,7 +114,7 @@ class States:
             said = first_line(error)
         if not all_agree(state is not None) or state is None:
             return None, said
-        if notes["sums"] != _sums(state):
+        if notes["sums"] != bit_sums(state):
             return None, "its numbers are not those that were written"
         return Found(state, notes), ""
 
@@ -145,9 +145,11 @@ def _all_finite(leaves: list[jax.Array]) -> jax.Array:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
 
 
-def _sums(state: TrainState) -> list[int]:
+def bit_sums(state: TrainState) -> list[int]:
     """A sum of the bits of each array, modulo 2^32, worked out where the arrays lie."""
     leaves = jax.tree.leaves(state)
+    if not leaves:
+        return []
     sharding = leaves[0].sharding
     mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
     whole = NamedSharding(mesh, PartitionSpec()) if mesh is not None else None

@@ -23,6 +23,7 @@ from critic_jax.training.profile import Profile
 from critic_jax.training.sft import TrainState
 from critic_jax.training.signals import StopSignal
 from critic_jax.training.speed import Meter, attended
+from critic_jax.training.state import saved
 from critic_jax.training.states import States, finite
 from critic_jax.training.validation import Validate
 
@@ -46,6 +47,8 @@ class Run:
 
     A state is saved before it is validated, so that being stopped meanwhile costs nothing. Its line
     waits for the validation; the state has it too, for a start that finds the line missing.
+
+    frozen: sums of the bits of what is frozen, noted with every state.
     """
 
     config: TrainConfig
@@ -57,6 +60,7 @@ class Run:
     validate: Validate | None
     profile: Profile
     stop: StopSignal
+    frozen: list[int]
     under_way: _Taken | None = None
     began: float = field(default_factory=time.perf_counter)
     rates: np.ndarray = field(init=False)
@@ -135,15 +139,17 @@ class Run:
         }
 
     def _save(self, line: Line, state: TrainState) -> None:
-        if not finite(state):
+        changing = saved(state)
+        if not finite(changing):
             raise self._not_finite(line["step"], "its update is not finite")
         # The seed is all the randomness there is: the order of records follows from it.
         notes = {
             "seed": self.config.seed,
             "productive_seconds": self.meter.productive,
             "line": line,
+            "frozen": self.frozen,
         }
-        self.states.save(line["step"], state, notes)
+        self.states.save(line["step"], changing, notes)
 
     def _finish(self, line: Line, state: TrainState) -> None:
         """Write the line of a step that is saved, with what validation says of its state."""

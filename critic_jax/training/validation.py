@@ -16,6 +16,7 @@ from critic_jax.models.build import Params
 from critic_jax.training.config import TrainConfig
 from critic_jax.training.inputs import on_device
 from critic_jax.training.sft import StepOptions, TrainState, make_loss
+from critic_jax.training.state import whole
 
 Validate = Callable[[TrainState], dict[str, float]]
 """Numbers of a state by their names in the metrics; none where it was asked to stop meanwhile."""
@@ -56,16 +57,16 @@ def make_validation(
 
     def validate(state: TrainState) -> dict[str, float]:
         assert options.mesh is not None
-        total = records = 0.0
+        params, total, records = whole(state), 0.0, 0.0
         for batch in on_device(held, 0, options.mesh):
             if asked():
                 return {}
             count = float(batch["records"])
             if config.loss_mean == "token":
                 count = float(jnp.sum(batch["weights"]))
-            total += float(loss(state["params"], batch)) * count
+            total += float(loss(params, batch)) * count
             records += count
         found = {"validation_loss": total / records}
-        return found | judge(state["params"], asked) if judge else found
+        return found | judge(params, asked) if judge else found
 
     return validate

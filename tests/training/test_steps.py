@@ -73,7 +73,9 @@ def take(
         with Metrics(output, int(state["step"])) as lines, StopSignal() as signal:
             stop = stop or signal
             profile = Profile("", output)
-            run = steps.Run(config, rows, step, states, lines, meter, validate, profile, stop)
+            run = steps.Run(
+                config, rows, step, states, lines, meter, validate, profile, stop, frozen=[]
+            )
             mesh: Any = None
             return run.take_steps(state, found and found.notes["line"], mesh, bar)
 
