@@ -55,19 +55,19 @@ def both(*words: str | Path) -> list[subprocess.Popen[str]]:
 
 @pytest.fixture
 def words(config_file: Path, data: Callable[..., Path]) -> list[str | Path]:
-    return [config_file, "--data", data(), "--epochs", "8", "--output"]
+    return [config_file, "--data", data(), "--epochs", "4", "--output"]
 
 
 def stop_together(words: list[str | Path], output: Path) -> None:
     """Ask one of two hosts to stop; the other hears of it, and both save the same step."""
     # JAX looks for the signal once a second: saving every step makes them last until then.
     hosts = both(*words, output, "--save-every", "1")
-    wait_for_step(output, 2, hosts[0])
+    wait_for_step(output, 1, hosts[0])
     hosts[1].send_signal(signal.SIGTERM)
     ended = [end(host) for host in hosts]
     done = metrics(output)[-1]["step"]
-    assert 2 <= done < 48 and newest(output) == done
-    told = f"stopped at step {done} of 48, the state is saved; the same command goes on\n"
+    assert 1 <= done < 24 and newest(output) == done
+    told = f"stopped at step {done} of 24, the state is saved; the same command goes on\n"
     for code, said in ended:
         assert code == 0 and said.endswith(f"critic-jax: {output}: {told}")
 
@@ -80,18 +80,18 @@ def test_two_processes_stop_together_go_on_and_leave_one_set_of_files(
     hosts = both(*words, output, "--save-every", "99")
     assert [end(host) for host in hosts] == [(0, "")] * 2
     lines = metrics(output)
-    assert [line["step"] for line in lines] == list(range(1, 49))
+    assert [line["step"] for line in lines] == list(range(1, 25))
     assert lines[-1]["loss"] < 0.5 * lines[0]["loss"]
     assert {p.name for p in output.iterdir()} == {
         *("critic", "metrics.jsonl", "plan.json", "run.json", "state", "tensorboard")
     }
     assert len(list((output / "tensorboard").iterdir())) == 2  # one of each start
-    assert newest(output) == 48
+    assert newest(output) == 24
     written = load_checkpoint(output / "critic")
     shaped = jax.tree.map(
         lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=v.sharding), written.params
     )
-    state = read_tree(output / "state" / "48", {"params": shaped})
+    state = read_tree(output / "state" / "24", {"params": shaped})
     jax.tree.map(np.testing.assert_array_equal, state["params"], written.params)
 
 
