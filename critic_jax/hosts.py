@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 import urllib.request
 from pathlib import Path
 from urllib.error import URLError
@@ -12,6 +14,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from critic_jax.errors import InputError, WorkError
+
+PATIENCE = 300.0
+"""Seconds that the others wait for process 0 to be there."""
 
 
 def join_hosts(
@@ -23,8 +28,8 @@ def join_hosts(
         JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. Without any of them a TPU
         slice of several hosts is joined by itself, and on anything else nothing happens.
 
-    Raises InputError where some of the three are missing or wrong, WorkError where the others are
-    not found.
+    Raises InputError where some of the three are missing or wrong, WorkError where process 0 is not
+    found. Where process 0 waits for one that does not come, JAX itself ends it, after five minutes.
     """
     given = (
         coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS") or None,
@@ -48,11 +53,29 @@ def join_hosts(
             raise InputError(f"process {number} of {count}; they are counted from 0")
         if count == 1:
             return
+        if number:
+            _wait_for_first(address)
     try:
         jax.distributed.initialize(address, count, number)
     except (RuntimeError, ValueError) as error:
         said = str(error).splitlines()[0]
         raise WorkError(f"the processes of this run did not find each other ({said})") from error
+
+
+def _wait_for_first(address: str) -> None:
+    """Go on when process 0 listens: JAX would wait as long, and then end with a stack trace."""
+    host, _, port = address.rpartition(":")
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise WorkError(
+                    f"process 0 did not answer at {address} for {PATIENCE:g} seconds ({error})"
+                ) from None
+            time.sleep(0.2)
 
 
 def is_first() -> bool:
