@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from critic_jax.models.nf4 import dense
+from critic_jax.models.nf4 import product
 
 Axes = tuple[str | None, ...]
 Remat = Literal["none", "block", "offload"]
@@ -51,7 +51,7 @@ class Linear(nnx.Module):
         self.adapter: Any = None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = jnp.tensordot(x, dense(self.kernel.get_value(), x.dtype), axes=self.contracted)
+        y = product(x, self.kernel.get_value(), self.contracted)
         if self.bias is not None:
             y = y + self.bias[...].astype(x.dtype)
         return y if self.adapter is None else y + self.adapter(x)

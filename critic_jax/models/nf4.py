@@ -90,6 +90,19 @@ def dense(kernel: Any, dtype: jnp.dtype) -> jax.Array:
     return (levels[0].astype(scale.dtype) * scale).astype(dtype)
 
 
+def product(x: jax.Array, kernel: Any, contracted: int) -> jax.Array:
+    """x times a kernel, in four bits or not, over the last `contracted` dimensions of x.
+
+    The backward pass works the plain numbers of four bits out again: kept, they would take the
+    memory that four bits save.
+    """
+
+    def plain(x: jax.Array, kernel: Any) -> jax.Array:
+        return jnp.tensordot(x, dense(kernel, x.dtype), axes=contracted)
+
+    return jax.checkpoint(plain)(x, kernel) if isinstance(kernel, qwix.QArray) else plain(x, kernel)
+
+
 def scale_sharding(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:
     """How scales of `shape` lie beside codes of `sharding`: whole where they cannot be cut so."""
     spec = [

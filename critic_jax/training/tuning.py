@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from critic_jax.errors import InputError
 from critic_jax.models.build import Params
@@ -11,7 +10,6 @@ from critic_jax.models.lora import ADAPTABLE, Lora
 from critic_jax.training.config import TrainConfig
 
 Path = tuple[str, ...]
-Part = Literal["tower", "projector", "decoder"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,8 @@ class Tuning:
             return 1.0
         if self.lora is not None and path[-1] == "kernel" and self.lora.adapts(path[:-1]):
             return 0.0
-        part: Part = "projector" if path[0] == "newline" else path[0]  # type: ignore[assignment]
-        return {"tower": self.tower, "projector": self.projector, "decoder": self.decoder}[part]
+        parts = {"tower": self.tower, "projector": self.projector, "decoder": self.decoder}
+        return parts["projector" if path[0] == "newline" else path[0]]
 
     def in_four_bits(self, path: Path) -> bool:
         """Whether a parameter is held in four bits."""
