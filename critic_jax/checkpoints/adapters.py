@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from critic_jax.checkpoints.publish import published
+from critic_jax.checkpoints.tensor_writer import Planned, ShardWriter
 from critic_jax.checkpoints.weights import LAYOUTS, Weight, weights
 from critic_jax.files import write_json
 from critic_jax.models.build import Params, get_in
@@ -49,7 +49,10 @@ def write_adapters(
         numbered = (_MODULES[weight.part] + weight.suffix).removesuffix(".weight")
         modules.append(re.escape(numbered).replace(r"\{i\}", r"\d+"))
     with published(path, CONFIG) as building:
-        save_file(tensors, building / "adapter_model.safetensors", {"format": "pt"})
+        planned = [Planned(name, value.dtype, value.shape) for name, value in tensors.items()]
+        with ShardWriter(building / "adapter_model.safetensors", planned) as file:
+            for value in tensors.values():
+                file.write(value)
         write_json(building / CONFIG, _settings(lora, "|".join(modules), base))
 
 
