@@ -90,8 +90,12 @@ EXPECTED, OF_BLOCKS, CHOSEN = map(with_gradients, (dense, _query_blocks, tree_at
 
 
 def close(ours: tuple[jax.Array, ...], theirs: tuple[jax.Array, ...]) -> None:
-    for a, b in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(jnp.abs(b).max()))
+    sizes = [float(jnp.abs(b).max()) for b in theirs]
+    for a, b, size in zip(ours, theirs, sizes, strict=True):
+        # Where tokens see themselves alone, q and k have no gradient: what remains is the rounding
+        # of numbers as large as the other arrays'.
+        scale = size if size > 1e-3 * max(sizes) else max(sizes)
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale)
 
 
 def check_kernel(seed: int, shape: tuple[int, ...]) -> None:
