@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 import time
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from critic_jax.aot.collectives import collective_bytes
 from critic_jax.aot.operations import operations
 from critic_jax.aot.programs import PROGRAMS, Program, with_row_tokens
 from critic_jax.aot.topology import Topology, topology
-from critic_jax.checkpoints.blocks import shapes
+from critic_jax.checkpoints.blocks import parameters, parts_of
 from critic_jax.checkpoints.store import read_sizes
 from critic_jax.errors import InputError
 from critic_jax.models.config import PRESETS, ModelConfig
@@ -110,7 +109,6 @@ def needs(
     began = time.perf_counter()
     traced = program.function.trace(*program.arguments)
     done = operations(traced.jaxpr.jaxpr, "tpu") // len(slice_.devices)
-    per_device = slice_.hbm_bytes * slice_.chips // len(slice_.devices)
     tokens = program.tokens // slice_.chips
     try:
         compiled = traced.lower().compile()
@@ -119,7 +117,7 @@ def needs(
             raise
         seconds = round(time.perf_counter() - began, 1)
         asked = _asked(str(error))
-        return Needs(tokens, None, None, asked, None, per_device, False, done, None, seconds)
+        return Needs(tokens, None, None, asked, None, slice_.hbm_bytes, False, done, None, seconds)
     finally:
         bar.remove_task(task)
     seconds = round(time.perf_counter() - began, 1)
@@ -134,8 +132,8 @@ def needs(
         temp_bytes=peak - kept,
         peak_bytes=peak,
         host_bytes=memory.host_temp_size_in_bytes + memory.host_argument_size_in_bytes,
-        hbm_bytes=per_device,
-        fits=peak <= per_device,
+        hbm_bytes=slice_.hbm_bytes,
+        fits=peak <= slice_.hbm_bytes,
         flops=done,
         collective_bytes=collective_bytes(compiled.as_text()),
         compile_seconds=seconds,
@@ -195,7 +193,7 @@ def model_sizes(model: str) -> ModelConfig:
 
 def parameter_count(model: ModelConfig) -> int:
     """Parameters of the whole model, tower included."""
-    return sum(math.prod(shape) for shape in shapes(model).values())
+    return sum(parts_of(parameters(model)).values())
 
 
 def _mesh(config: TrainConfig, slice_: Topology) -> Mesh:

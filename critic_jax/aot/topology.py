@@ -35,7 +35,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Topology:
-    """The devices of a slice. A v7x chip is two devices to JAX, every other chip one."""
+    """The devices of a slice. A v4 or v7x chip is two devices to JAX, every other chip one."""
 
     name: str
     devices: list[jax.Device]
@@ -52,8 +52,8 @@ class Topology:
 
     @property
     def hbm_bytes(self) -> int:
-        """Memory of a chip."""
-        return HBM[self.kind]
+        """Memory of a device."""
+        return HBM[self.kind] * self.chips // len(self.devices)
 
 
 def topology(name: str) -> Topology:

@@ -239,7 +239,7 @@ def _forward_kernel(
         mixed[...] = jnp.zeros(mixed.shape, jnp.float32)
 
     def visit(mask: jax.Array | None) -> None:
-        @pl.loop(0, q.shape[0], unroll=q.dtype != jnp.float32)
+        @_each_group(q)
         def _(g: jax.Array) -> None:
             at = pl.ds(g, 1)
             scores = _scores(q[g], k[...], scale, mask)
@@ -254,7 +254,7 @@ def _forward_kernel(
 
     @step.when(LAST)
     def _() -> None:
-        @pl.loop(0, q.shape[0], unroll=q.dtype != jnp.float32)
+        @_each_group(q)
         def _(g: jax.Array) -> None:
             at = pl.ds(g, 1)
             out[g] = (mixed[g] / total[at]).T.astype(out.dtype)
@@ -286,7 +286,7 @@ def _query_gradient_kernel(
         total[...] = jnp.zeros(total.shape, jnp.float32)
 
     def visit(mask: jax.Array | None) -> None:
-        @pl.loop(0, q.shape[0], unroll=q.dtype != jnp.float32)
+        @_each_group(q)
         def _(g: jax.Array) -> None:
             at = pl.ds(g, 1)
             weights = jnp.exp2(_scores(q[g], k[...], scale, mask) - sums[at])
@@ -297,7 +297,7 @@ def _query_gradient_kernel(
 
     @step.when(LAST)
     def _() -> None:
-        @pl.loop(0, q.shape[0], unroll=q.dtype != jnp.float32)
+        @_each_group(q)
         def _(g: jax.Array) -> None:
             dq[g] = (scale * total[g]).T.astype(dq.dtype)
 
@@ -329,7 +329,7 @@ def _key_gradient_kernel(
         dv_total[...] = jnp.zeros(dv_total.shape, jnp.float32)
 
     def visit(mask: jax.Array | None) -> None:
-        @pl.loop(0, q.shape[0], unroll=q.dtype != jnp.float32)
+        @_each_group(q)
         def _(g: jax.Array) -> None:
             at = pl.ds(g, 1)
             weights = jnp.exp2(_scores(q[g], k[...], scale, mask) - sums[at])
@@ -371,6 +371,11 @@ class _Step:
             key = self.key_begin + jax.lax.broadcasted_iota(jnp.int32, shape, 0)
             query = self.query_begin + jax.lax.broadcasted_iota(jnp.int32, shape, 1)
             body((key <= query) & (query < until[...].T))
+
+
+def _each_group(q: Any) -> Any:
+    """A decorator: run a function of g for each of the G heads of q [G, Q, H]."""
+    return pl.loop(0, q.shape[0], unroll=q.dtype != jnp.float32)
 
 
 def _scores(q: jax.Array, k: jax.Array, scale: float, mask: jax.Array | None) -> jax.Array:

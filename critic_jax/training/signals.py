@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import jax
@@ -32,12 +32,7 @@ class StopSignal:
             self._before = signal.signal(signal.SIGTERM, self._tell)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._ours:
             signal.signal(signal.SIGTERM, self._before)
 
