@@ -16,7 +16,9 @@ class Sampling:
     """Sampler settings. Temperature 0 is greedy; top_k 0 and top_p 1 leave nothing out.
 
     `repetition_penalty` divides the positive and multiplies the negative logits of tokens already
-    generated (Keskar et al. 2019, arXiv 1909.05858); prompt tokens are not penalised.
+    generated (Keskar et al. 2019, arXiv 1909.05858); prompt tokens are not penalised. An answer
+    ends before the first of the strings `stop`. `alternatives` are ids whose log-probabilities are
+    wanted at each step.
     """
 
     max_new_tokens: int = 256
@@ -25,6 +27,8 @@ class Sampling:
     top_k: int = 0
     repetition_penalty: float = 1.0
     seed: int = 0
+    stop: tuple[str, ...] = ()
+    alternatives: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         rules = [
@@ -34,6 +38,8 @@ class Sampling:
             ("top_k", self.top_k >= 0, "0 or more"),
             ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
             ("seed", 0 <= self.seed < 2**32, "0 or more and under 2**32"),
+            ("stop", "" not in self.stop, "strings that are not empty"),
+            ("alternatives", all(i >= 0 for i in self.alternatives), "token ids"),
         ]
         for name, holds, right in rules:
             if not holds:

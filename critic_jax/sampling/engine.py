@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from typing import Any
@@ -27,11 +27,19 @@ from critic_jax.tree import Path, pack, tile_count
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled answer: tokens without the stop token, their log-probabilities, why it ended."""
+    """One sampled answer: tokens without the stop token, their log-probabilities, why it ended.
+
+    alternatives: float32 [steps, A], at each step the log-probabilities of the ids that
+    `Sampling.alternatives` names, under the model alone: before temperature, penalty, cuts or a
+    guide. The step that chose the stop token is one of them.
+    """
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish: str  # "stop" | "length"
+    alternatives: np.ndarray = field(
+        default_factory=lambda: np.zeros((0, 0), np.float32), compare=False
+    )
 
 
 class Engine:
