@@ -73,7 +73,8 @@ class Critic:
         self.sampling()  # a setting that is out of range is told before the model runs
         self.fingerprint = checkpoint.fingerprint(**self._settings)
         model = assemble(checkpoint.config, checkpoint.params, jnp.dtype(jnp.float32))
-        self.engine = Engine(model, checkpoint.tokenizer.stop_ids, batch, watch)
+        tokenizer = checkpoint.tokenizer
+        self.engine = Engine(model, tokenizer.stop_ids, batch, watch, decode=tokenizer.decode)
 
     @classmethod
     def load(

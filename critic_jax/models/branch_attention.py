@@ -11,6 +11,7 @@ G = N / K, H head dim, W branches of a lane.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -22,7 +23,9 @@ SPAN = 256
 WIDE = 8
 """Branches of one trunk that visit it together."""
 
-_OWN_SPAN = 32
+OWN_SPAN = 32
+"""R is a multiple of it."""
+
 _LEAST = -1e30
 
 Pair = tuple[jax.Array, jax.Array]
@@ -32,13 +35,13 @@ Pair = tuple[jax.Array, jax.Array]
 class Visits(NamedTuple):
     """Lanes of branches that visit the same stretches of the pool; for machines that go one by one.
 
-    An own branch number of B stands for none.
+    A branch's number of B stands for none.
     """
 
     lanes: jax.Array  # int32 scalar: lanes in use
     slots: jax.Array  # int32 [B, W]: the branches of each
     first: jax.Array  # int32 [B, ceil(P / SPAN)]: where each stretch begins
-    count: jax.Array  # int32 [B]: stretches of each
+    stretches: jax.Array  # int32 [B]: how many each has
 
 
 def branch_attention(
@@ -106,18 +109,18 @@ def _visiting(
     b, n, h = q.shape
     kv_heads, places, _ = pool[0].shape
     span = min(SPAN, places)
-    scaled = (q * jnp.asarray(h**-0.5, q.dtype)).reshape(b, kv_heads, -1, h)
-    scaled = jnp.concatenate([scaled, jnp.zeros_like(scaled[:1])])
+    grouped = q.reshape(b, kv_heads, -1, h)
+    grouped = jnp.concatenate([grouped, jnp.zeros_like(grouped[:1])])
     ends = jnp.concatenate([end, jnp.full(1, -1, end.dtype)])
     sums: Sums = (
-        jnp.zeros(scaled.shape, jnp.float32),
-        jnp.full(scaled.shape[:3], _LEAST),
-        jnp.zeros(scaled.shape[:3]),
+        jnp.zeros(grouped.shape, jnp.float32),
+        jnp.full(grouped.shape[:3], _LEAST),
+        jnp.zeros(grouped.shape[:3]),
     )
 
     def lane(number: jax.Array, sums: Sums, lanes: Visits) -> Sums:
         slots = lanes.slots[number]
-        queries, ending = scaled[slots], ends[slots][:, None]
+        queries, ending = grouped[slots], ends[slots][:, None]
 
         def visit(i: jax.Array, of_lane: Sums) -> Sums:
             first = lanes.first[number, i]
@@ -129,11 +132,9 @@ def _visiting(
             k, v = (jax.lax.dynamic_slice_in_dim(x, start, span, 1) for x in pool)
             return _gather(of_lane, queries, k, v, sees)
 
-        begin: Sums = tuple(jax.tree.map(lambda x: x[slots], sums))
-        found = jax.lax.fori_loop(0, lanes.count[number], visit, begin)
-        # fmt: off
-        return tuple(x.at[slots].set(y) for x, y in zip(sums, found, strict=True))  # type: ignore[return-value]
-        # fmt: on
+        begin = _each(lambda x, _: x[slots], sums, sums)
+        found = jax.lax.fori_loop(0, lanes.stretches[number], visit, begin)
+        return _each(lambda x, y: x.at[slots].set(y), sums, found)
 
     for lanes in visits:
         sums = jax.lax.fori_loop(0, lanes.lanes, functools.partial(lane, lanes=lanes), sums)
@@ -143,20 +144,24 @@ def _visiting(
         keys, values = (jax.lax.dynamic_index_in_dim(x, number, 0, False) for x in own)
 
         def visit(i: jax.Array, of_branch: Sums) -> Sums:
-            start = i * _OWN_SPAN
-            sees = (start + jnp.arange(_OWN_SPAN) < used)[None]
-            k, v = (jax.lax.dynamic_slice_in_dim(x, start, _OWN_SPAN, 1) for x in (keys, values))
+            start = i * OWN_SPAN
+            sees = (start + jnp.arange(OWN_SPAN) < used)[None]
+            k, v = (jax.lax.dynamic_slice_in_dim(x, start, OWN_SPAN, 1) for x in (keys, values))
             return _gather(of_branch, queries, k, v, sees)
 
-        queries, *begin = (jax.lax.dynamic_slice_in_dim(x, number, 1) for x in (scaled, *sums))
-        found = jax.lax.fori_loop(0, -(-used // _OWN_SPAN), visit, tuple(begin))
+        queries, *begin = (jax.lax.dynamic_slice_in_dim(x, number, 1) for x in (grouped, *sums))
+        found = jax.lax.fori_loop(0, -(-used // OWN_SPAN), visit, (begin[0], begin[1], begin[2]))
         put = jax.lax.dynamic_update_slice_in_dim
-        return tuple(put(x, y, number, 0) for x, y in zip(sums, found, strict=True))  # type: ignore[return-value]
+        return _each(lambda x, y: put(x, y, number, 0), sums, found)
 
     values, _, total = jax.lax.fori_loop(0, b, branch, sums)
     # A slot without a branch has seen nothing.
     out = values[:b] / jnp.maximum(total[:b], 1e-30)[..., None]
     return out.reshape(b, n, h).astype(q.dtype)
+
+
+def _each(put: Callable[[jax.Array, jax.Array], jax.Array], sums: Sums, new: Sums) -> Sums:
+    return put(sums[0], new[0]), put(sums[1], new[1]), put(sums[2], new[2])
 
 
 def _gather(sums: Sums, q: jax.Array, k: jax.Array, v: jax.Array, sees: jax.Array) -> Sums:
@@ -166,7 +171,8 @@ def _gather(sums: Sums, q: jax.Array, k: jax.Array, v: jax.Array, sees: jax.Arra
     heads = []
     for head in range(kv_heads):
         scores = jnp.dot(q[:, head].reshape(-1, h), k[head].T, preferred_element_type=jnp.float32)
-        scores = jnp.where(sees[:, None], scores.reshape(width, groups, -1), _LEAST)
+        scores = scores.reshape(width, groups, -1) * jnp.float32(h**-0.5)
+        scores = jnp.where(sees[:, None], scores, _LEAST)
         top = jnp.maximum(largest[:, head], scores.max(-1))
         weights = jnp.exp(scores - top[..., None])
         fade = jnp.exp(largest[:, head] - top)

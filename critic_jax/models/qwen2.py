@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from critic_jax.models.attention import attend, tree_attention
+from critic_jax.models.attention import tree_attention
 from critic_jax.models.config import DecoderConfig
 from critic_jax.models.layers import Linear, Remat, RMSNorm, param, scan, stack
 from critic_jax.sharding import spread
@@ -127,23 +127,3 @@ class Decoder(nnx.Module):
 
         x, cache = scan(self.layers, spread(x, "rows", "tokens", None), step, self.remat)
         return self.norm(x), cache
-
-
-def decode_layer(
-    layer: DecoderLayer,
-    x: jax.Array,
-    cos: jax.Array,
-    sin: jax.Array,
-    cache: tuple[jax.Array, jax.Array],
-    index: jax.Array,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """One decoding step of one layer: x [B, 1, D]; cache k, v [B, C, K, H].
-
-    index [B]: the cache place of each row's token. Each row sees its cache up to and with `index`.
-    """
-    q, k, v = layer.project(x, cos, sin)
-    rows = jnp.arange(x.shape[0])
-    keys = cache[0].at[rows, index].set(k[:, 0])
-    values = cache[1].at[rows, index].set(v[:, 0])
-    mask = jnp.arange(keys.shape[1])[None, None, :] <= index[:, None, None]
-    return layer.finish(x, attend(q, keys, values, mask)), (keys, values)

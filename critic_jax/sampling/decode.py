@@ -134,7 +134,7 @@ def decode(
         return record(state, t, drawn) | {"t": t, "own": own}
 
     shape, alternatives = (len(slots), 1 + most), sampling["alternatives"].shape
-    state = {
+    state: dict[str, Any] = {
         "t": jnp.int32(0),
         "token": branches.token,
         "count": branches.count,
@@ -148,8 +148,7 @@ def decode(
     }
     state = jax.lax.cond(jnp.any(branches.fresh), first, lambda state: state, state)
     state = jax.lax.while_loop(unfinished, step, state | {"own": cache.own})
-    chosen = Chosen(*state["chosen"], steps=state["t"])
-    return chosen, Cache(cache.pool, state["own"], state["seen"])
+    return Chosen(*state["chosen"], state["t"]), Cache(cache.pool, state["own"], state["seen"])
 
 
 run = partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)(decode)

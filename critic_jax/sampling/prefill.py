@@ -33,7 +33,7 @@ def prefill(
     """
     batch = {n: row.arrays()[n] for n in ("tokens", "tap_index", "tap_weight")}
     batch = {name: array[None] for name, array in batch.items()}
-    x = _embed(graphs.around, weights.around, _table(graphs, weights, row), batch)
+    x = _embed(graphs, weights.around, _table(graphs, weights, row), batch)
     place = (row.position[None], row.visible_until[None], np.int32(first))
     filled = []
     for layer, held in zip(weights.layers, pool, strict=True):
@@ -41,7 +41,7 @@ def prefill(
         filled.append(held)
     ends = np.asarray([index[-1] for index in row.path_index], np.int32)
     padded = np.resize(ends, 1 << (len(ends) - 1).bit_length())
-    hidden = jax.device_get(_ends(graphs.around, weights.around, x, padded))
+    hidden = jax.device_get(_ends(graphs, weights.around, x, padded))
     return np.asarray(hidden)[: len(ends)], filled
 
 
@@ -94,7 +94,7 @@ def _table(graphs: Graphs, weights: Weights, row: Row) -> jax.Array | None:
     count = len(row.tiles)
     if not count:
         return None
-    run = partial(_features, graphs.around, weights.around)
+    run = partial(_features, graphs, weights.around)
     found = [run(row.tiles[None, start:stop]) for start, stop in _pieces(count)]
     newline, patches = found[0][:, :1], sum(x.shape[1] - 1 for x in found) // count
     missing = ((1 << (count - 1).bit_length()) - count) * patches
@@ -111,17 +111,17 @@ def _pieces(count: int) -> Iterator[tuple[int, int]]:
 
 
 @partial(jax.jit, static_argnums=0)
-def _features(graph: Any, around: Any, tiles: jax.Array) -> jax.Array:
-    return Graphs(graph, None).model(around).feature_table(tiles)
+def _features(graphs: Graphs, around: Any, tiles: jax.Array) -> jax.Array:
+    return graphs.model(around).feature_table(tiles)
 
 
 @partial(jax.jit, static_argnums=0)
 def _embed(
-    graph: Any, around: Any, table: jax.Array | None, batch: dict[str, jax.Array]
+    graphs: Graphs, around: Any, table: jax.Array | None, batch: dict[str, jax.Array]
 ) -> jax.Array:
-    return Graphs(graph, None).model(around).embed_with(table, batch)
+    return graphs.model(around).embed_with(table, batch)
 
 
 @partial(jax.jit, static_argnums=0)
-def _ends(graph: Any, around: Any, x: jax.Array, ends: jax.Array) -> jax.Array:
-    return Graphs(graph, None).model(around).decoder.norm(x[0, ends])
+def _ends(graphs: Graphs, around: Any, x: jax.Array, ends: jax.Array) -> jax.Array:
+    return graphs.model(around).decoder.norm(x[0, ends])

@@ -168,12 +168,11 @@ class Run:
             np.int32(steps),
             allowed,
         )
-        tokens, logprobs, alternatives, taken = jax.device_get(chosen)
+        *columns, taken = jax.device_get(chosen)
         for slot, branch in active.items():
             for t in range(0 if branch.fresh else 1, 1 + int(taken)):
-                branch.answer.add(
-                    int(tokens[slot, t]), float(logprobs[slot, t]), alternatives[slot, t]
-                )
+                token, logprob, alternatives = (column[slot, t] for column in columns)
+                branch.answer.add(int(token), float(logprob), alternatives)
             branch.fresh = False
             if self.sampling.stop and self.engine.decode is not None:
                 branch.answer.look_for(self.sampling.stop, self.engine.decode)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from flax import nnx
@@ -11,11 +13,20 @@ from critic_jax.models.llava import Llava
 from critic_jax.models.qwen2 import DecoderLayer
 
 
-class Graphs(NamedTuple):
-    """What `Weights` are the weights of; hashable, so that compiled functions may depend on it."""
+@dataclass(frozen=True)
+class Graphs:
+    """What `Weights` are the weights of. Compiled functions depend on it."""
 
     around: Any
     layer: Any
+
+    def __hash__(self) -> int:
+        return self._number
+
+    @cached_property
+    def _number(self) -> int:
+        # Some hundred objects are gone through for it, and each call of a function asks for it.
+        return hash((self.around, self.layer))
 
     def model(self, around: Any) -> Llava:
         """The model without its decoder's layers."""

@@ -1,45 +1,20 @@
 """The engine on a tiny model: what it samples, when it stops, and that requests stay apart."""
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from PIL import Image
-from tiny_critic import GEOMETRY, random_params
+from sampling_helpers import CONFIG, PROMPTS, STOPS, first, text, with_picture
+from tiny_critic import random_params
 
-from critic_jax.imaging import picture
 from critic_jax.models.build import assemble
-from critic_jax.models.config import tiny
 from critic_jax.models.llava import Llava
 from critic_jax.sampling.choose import Sampling
-from critic_jax.sampling.engine import Completion, Engine
+from critic_jax.sampling.engine import Engine
 from critic_jax.tree import Path, pack
 
-# A tenth of the vocabulary stops an answer, so that some stop and some don't.
-STOPS = tuple(range(50))
-CONFIG = tiny(500)
 SAMPLED = Sampling(max_new_tokens=12, temperature=1.0, top_p=0.95, seed=5)
-
-
-def text(length: int, seed: int) -> Path:
-    ids = np.random.default_rng(seed).integers(50, 490, length).astype(np.int32)
-    return Path(ids, np.zeros(length, np.float32))
-
-
-def with_picture(seed: int) -> Path:
-    """A square picture of 36 tokens with some text on either side."""
-    pixels = np.random.default_rng(seed).integers(0, 256, (20, 20, 3), dtype=np.uint8)
-    visual = picture(Image.fromarray(pixels), GEOMETRY)
-    before, after = text(5, seed), text(9, seed + 1)
-    places = np.full(len(visual.tap_index), 499, np.int32)
-    tokens = np.concatenate([before.tokens, places, after.tokens])
-    return Path(tokens, np.zeros(len(tokens), np.float32), (visual,), (5,))
-
-
-PROMPTS = [text(9, 1), with_picture(2), text(20, 3), with_picture(4)]
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +25,6 @@ def model() -> Llava:
 @pytest.fixture(scope="module")
 def engine(model: Llava) -> Engine:
     return Engine(model, STOPS, batch=4)
-
-
-def first(answers: Sequence[Sequence[Completion]]) -> list[Completion]:
-    return [one for (one,) in answers]
 
 
 def test_an_answer_stops_at_a_stop_token_or_at_the_limit(engine: Engine) -> None:
@@ -116,15 +87,16 @@ def test_samples_differ_and_come_back_by_seed(engine: Engine) -> None:
     assert not {c for each in tokens(2) for c in each} & {c for each in drawn for c in each}
 
 
-def test_more_requests_than_a_batch_are_watched(
+def test_more_requests_than_slots_are_watched(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts: list[int] = []
     monkeypatch.setattr(engine, "watch", counts.append)
     sampling = Sampling(max_new_tokens=6)
     once = first(engine.generate(PROMPTS, sampling))
-    assert counts == [4]
+    assert sum(counts) == 4
+    counts.clear()
     many = first(engine.generate([PROMPTS[1], PROMPTS[3]] * 4, sampling))
-    assert counts == [4, 4, 4]
+    assert sum(counts) == 8 and len(counts) > 1
     assert [c.tokens for c in many] == [once[1].tokens, once[3].tokens] * 4
     assert engine.generate([], Sampling()) == []
