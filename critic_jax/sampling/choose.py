@@ -117,8 +117,7 @@ def _nucleus(logits: jax.Array, top_p: jax.Array) -> jax.Array:
 def _cut(logits: jax.Array, enough: Callable[[jax.Array], jax.Array]) -> jax.Array:
     """logits [B, V] with -inf at all but the fewest likeliest of each row that are `enough`.
 
-    The least logit that is kept is found bit by bit: the rows of a large vocabulary take a tenth of
-    the time that sorting them takes.
+    The least logit that is kept is found bit by bit: that spares sorting the vocabulary.
     """
     bits = jax.lax.bitcast_convert_type(logits.astype(jnp.float32), jnp.uint32)
     # Unsigned numbers in the order of the logits.

@@ -117,7 +117,7 @@ class Engine:
             raise InputError(
                 f"prompt {longest} has {wanted} tokens; a memory of {self.memory} bytes holds "
                 f"{max(places, 0)} beside {slots} answers of {room}: "
-                f"{(wanted + slots * room) * self.place_bytes()} bytes would do"
+                f"{(wanted + self.batch * room) * self.place_bytes()} bytes would do"
             )
         return Shape(slots, places, room)
 

@@ -49,8 +49,14 @@ def expected(
     return out
 
 
-@pytest.mark.parametrize("form", [_at_once, _visiting])
-@pytest.mark.parametrize(("dtype", "close"), [(jnp.float32, 1e-5), (jnp.bfloat16, 5e-2)])
+@pytest.mark.parametrize(
+    ("form", "dtype", "close"),
+    [
+        (_at_once, jnp.float32, 1e-5),  # not in bfloat16: a CPU lacks such a batched product
+        (_visiting, jnp.float32, 1e-5),
+        (_visiting, jnp.bfloat16, 5e-2),
+    ],
+)
 def test_one_softmax_over_what_a_branch_sees(form: Any, dtype: Any, close: float) -> None:
     rng = np.random.default_rng(0)
     until, branches = shared_part(rng)

@@ -128,7 +128,7 @@ def test_memory_says_what_is_admitted(model: Llava) -> None:
     with pytest.raises(InputError, match=r"prompt 1 has 500 tokens; a memory of \d+ bytes holds"):
         tight.generate([PROMPTS[0], text(500, 1)], sampling)
     # Whoever heeds the message is served.
-    roomier = Engine(model, STOPS, batch=8, memory=(500 + 6 * 32) * each)
+    roomier = Engine(model, STOPS, batch=8, memory=(500 + 8 * 32) * each)
     assert len(roomier.generate([text(500, 1)], sampling)) == 1
 
 
