@@ -74,10 +74,14 @@ class Llava(nnx.Module):
 
         Word embeddings, and at visual tokens weighted sums of rows of the feature table.
         """
+        tiles = batch["tiles"]
+        return self.embed_with(self.feature_table(tiles) if tiles.shape[1] else None, batch)
+
+    def embed_with(self, table: jax.Array | None, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """The same with a feature table [B, 1 + T*P, D] made before; None where all is text."""
         text = embed_tokens(self.decoder.embedding[...], batch["tokens"], self.dtype)
-        if batch["tiles"].shape[1] == 0:
+        if table is None:
             return text
-        table = self.feature_table(batch["tiles"])
         index, weight = batch["tap_index"], batch["tap_weight"]
         visual = jnp.zeros((*text.shape[:2], table.shape[-1]), self.dtype)
         # The table is spread along D, so that each device gathers on its own.

@@ -21,7 +21,7 @@ CHOOSE = jax.jit(choose)
 def draw(sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and log-probabilities of `DRAWS` rows with the same logits."""
     rows = (np.tile(LOGITS, (DRAWS, 1)), np.tile(SEEN, (DRAWS, 1)))
-    token, logprob = CHOOSE(*rows, KEYS, sampling.dynamic())
+    token, logprob, _ = CHOOSE(*rows, KEYS, sampling.dynamic())
     return np.asarray(token), np.asarray(logprob)
 
 
@@ -93,7 +93,7 @@ def test_the_penalty_is_that_of_transformers(penalty: float) -> None:
     seen = np.zeros((DRAWS, 10), bool)
     np.put_along_axis(seen, generated, True, axis=1)
     sampling = Sampling(repetition_penalty=penalty)
-    token, _ = CHOOSE(logits, seen, KEYS, sampling.dynamic())
+    token, _, _ = CHOOSE(logits, seen, KEYS, sampling.dynamic())
     processor = RepetitionPenaltyLogitsProcessor(penalty)
     theirs = processor(torch.from_numpy(generated), torch.from_numpy(logits.copy())).argmax(-1)
     np.testing.assert_array_equal(token, theirs.numpy())
