@@ -11,11 +11,10 @@ import numpy as np
 
 from critic_jax.data.encode import prompt_path
 from critic_jax.errors import InputError
-from critic_jax.judging.formats import Format, RankFormat, TwoScoreFormat
-from critic_jax.judging.guide import VerdictGuide
+from critic_jax.judging.formats import Format, TwoScoreFormat
+from critic_jax.judging.guide import VerdictGuide, verdict_guide
 from critic_jax.judging.judgment import Judgment, judgment, swapped_probabilities
 from critic_jax.judging.reading import read_probabilities, watched_tokens
-from critic_jax.judging.spelling import verdict_texts
 from critic_jax.judging.verdicts import Verdict, parse_verdict
 from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.completion import Completion
@@ -81,7 +80,6 @@ class _Asked:
 
     ask: Ask
     path: Path
-    completion: Completion | None = None
     verdict: Verdict | None = None
     asks: int = 0
     first: Verdict | None = None
@@ -112,14 +110,12 @@ class _Judging:
     def __init__(self, critic: Critic, asking: Asking, sampling: Sampling) -> None:
         self.critic, self.asking, self.sampling = critic, asking, sampling
         self.tokenizer = critic.tokenizer
-        self._guides: dict[tuple[str, ...], VerdictGuide] = {}
         self._watched: tuple[int, ...] = ()
 
     def judgments(self, asks: Sequence[Ask]) -> list[Judgment]:
         asked = [_Asked(a, prompt_path(a.prompt(), a.visuals, self.tokenizer)) for a in asks]
         if self.asking.probabilities:
-            forms = {repr(one.form): one.form for one in asked}.values()
-            self._watched = watched_tokens(forms, self.tokenizer)
+            self._watched = watched_tokens({one.form for one in asked}, self.tokenizer)
             self.sampling = replace(self.sampling, alternatives=self._watched)
         self._first(asked)
         for attempt in range(1, self.asking.reasks + 1):
@@ -169,12 +165,7 @@ class _Judging:
         return f"{first.raw.rstrip()}\n\n" if lacks else ""
 
     def _guide(self, one: _Asked) -> VerdictGuide:
-        answers = one.answers if isinstance(one.form, RankFormat) else None
-        key = (repr(one.form), str(answers), str(self._then_free(one)))
-        if key not in self._guides:
-            texts = verdict_texts(one.form, answers)
-            self._guides[key] = VerdictGuide(texts, self.tokenizer, self._then_free(one))
-        return self._guides[key]
+        return verdict_guide(one.form, one.answers, self.tokenizer, self._then_free(one))
 
     def _answer(
         self,
@@ -189,7 +180,6 @@ class _Judging:
         answers = self.critic.engine.generate(paths, sampling, **guided)
         for one, (completion,) in zip(asked, answers, strict=True):
             one.asks += 1
-            one.completion = completion
             one.verdict = self._read(one, completion)
             if one.first is None:
                 one.first = one.verdict

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
+from critic_jax.judging.formats import Format
+from critic_jax.judging.spelling import verdict_texts
 from critic_jax.text import ChatTokenizer
 
 
@@ -53,3 +56,11 @@ class VerdictGuide:
         """The texts that `said` may begin with: line ends are nowhere but at their ends."""
         first = said.partition("\n")[0] + "\n"
         return [first] if first in self._whole else []
+
+
+@lru_cache(maxsize=32)  # going through a large vocabulary takes a while
+def verdict_guide(
+    form: Format, answers: int | None, tokenizer: ChatTokenizer, then_free: bool
+) -> VerdictGuide:
+    """The guide to a verdict of that format; `answers` as in `verdict_texts`."""
+    return VerdictGuide(verdict_texts(form, answers), tokenizer, then_free)

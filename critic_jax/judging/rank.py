@@ -34,16 +34,16 @@ class Ranking:
 
     rewards: r_i = sum_k a_ki - sum_l a_il over the pairs asked and known (LLaVA-Critic, arXiv
         2410.02712): what the answer gains when shown second less what others gain over
-        it when it is shown first. With all pairs, a bias for one place cancels out. None for an
-        answer of which no pair is known. A pair that is not known counts for neither of its
-        answers, as if it had not been asked, so their rewards are nearer to 0.
-    known: how many pairs stand behind each reward, 2 (K - 1) at most.
+        it when it is shown first. What a judge favours by place cancels out, so a pair that was
+        asked in both orders counts only if both are known. A pair that doesn't count does so for
+        neither of its answers, as if it had not been asked. None for an answer without any.
+    counted: how many pairs stand behind each reward, 2 (K - 1) at most.
     order: the answers with a reward, best first; of equal ones the earlier first.
     """
 
     pairs: tuple[RankedPair, ...]
     rewards: tuple[float | None, ...]
-    known: tuple[int, ...]
+    counted: tuple[int, ...]
     order: tuple[int, ...]
 
     @property
@@ -169,13 +169,14 @@ def ranking(
         RankedPair(i, j, said, relative_score(said, relative))
         for (i, j), said in zip(pairs, judgments, strict=True)
     )
-    sums, known = [0.0] * count, [0] * count
+    unknown = {(p.first, p.second) for p in ranked if p.relative is None}
+    sums, counted = [0.0] * count, [0] * count
     for pair in ranked:
-        if pair.relative is not None:
+        if pair.relative is not None and (pair.second, pair.first) not in unknown:
             sums[pair.second] += pair.relative
             sums[pair.first] -= pair.relative
-            known[pair.second] += 1
-            known[pair.first] += 1
-    rewards = tuple(r if n else None for r, n in zip(sums, known, strict=True))
-    order = sorted((i for i in range(count) if known[i]), key=lambda i: -sums[i])
-    return Ranking(ranked, rewards, tuple(known), tuple(order))
+            counted[pair.second] += 1
+            counted[pair.first] += 1
+    rewards = tuple(r if n else None for r, n in zip(sums, counted, strict=True))
+    order = sorted((i for i in range(count) if counted[i]), key=lambda i: -sums[i])
+    return Ranking(ranked, rewards, tuple(counted), tuple(order))

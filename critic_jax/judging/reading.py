@@ -24,6 +24,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 from critic_jax.judging.formats import Format, ScoreFormat, TwoScoreFormat
@@ -50,12 +51,13 @@ class Distribution:
 
 def watched_tokens(forms: Iterable[Format], tokenizer: ChatTokenizer) -> tuple[int, ...]:
     """The ids whose probabilities readings of these formats need, in ascending order."""
-    distinct = list(forms)
-    return tuple(
-        id
-        for id, piece in enumerate(tokenizer.pieces)
-        if piece and any(may_belong_to_a_value(form, piece) for form in distinct)
-    )
+    return tuple(sorted({id for form in forms for id in _watched(form, tokenizer)}))
+
+
+@lru_cache(maxsize=32)  # going through a large vocabulary takes a while
+def _watched(form: Format, tokenizer: ChatTokenizer) -> tuple[int, ...]:
+    pieces = enumerate(tokenizer.pieces)
+    return tuple(id for id, piece in pieces if piece and may_belong_to_a_value(form, piece))
 
 
 def read_probabilities(

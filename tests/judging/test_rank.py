@@ -30,7 +30,7 @@ def test_the_reward_on_numbers_worked_out_by_hand() -> None:
     assert found.rewards == (3, (3 + 5) - (-1 - 4), (-2 - 4) - (5 + 5))
     assert found.order == (1, 0, 2)
     assert (found.best, found.worst, found.tie) == (1, 2, False)
-    assert found.known == (4, 4, 4)
+    assert found.counted == (4, 4, 4)
     assert (found.unparsed, found.unparsed_rate) == ((), 0)
     assert sum(r for r in found.rewards if r is not None) == 0
     # Place: a_ij + a_ji is 3 - 1, -2 + 5 and -4 + 5; the first gains minus half their mean.
@@ -51,8 +51,9 @@ def test_a_bias_for_one_place_changes_no_reward() -> None:
 def test_an_unparsed_pair_counts_for_neither_answer_and_is_told() -> None:
     texts = ("5 8", "hm", "7 6", "9 5", "3 8", "4 9")
     found = ranking(3, THREE, [said(text) for text in texts], "scores")
-    assert found.rewards == (3 - 2, 13, -16 + 2)
-    assert (found.known, found.unparsed) == ((3, 4, 3), ((0, 2),))
+    # Without (0, 2), (2, 0) would bring a place's advantage with it: neither counts.
+    assert found.rewards == (-1 - 3, (3 + 5) - (-1 - 4), -4 - 5)
+    assert (found.counted, found.unparsed) == ((2, 4, 2), ((0, 2),))
     assert found.unparsed_rate == pytest.approx(1 / 6)
     assert found.pairs[1].judgment.why.startswith("missing")
     assert (found.orders.pairs, found.orders.unparsed) == (3, 1)
@@ -115,7 +116,7 @@ def test_a_subset_of_pairs_and_another_template(critic_folder: Path, script: Any
         None, "Which?", ["x", "y", "z"], pairs=[(0, 1), (0, 2)], template="wildvision"
     )
     assert found.rewards == (-2, 1, 1)
-    assert (found.order, found.known) == ((1, 2, 0), (2, 1, 1))
+    assert (found.order, found.counted) == ((1, 2, 0), (2, 1, 1))
     assert found.position_bias is None
     assert found.pairs[0].judgment.reason == "I prefer it."
     assert engine.settings[-1].stop == ()  # asked with reasons, as the verdict stands last

@@ -101,7 +101,11 @@ def test_of_hundred_the_digits_behind_another_first_one_are_spread_evenly() -> N
 
 def test_a_half_point_is_read_among_half_points() -> None:
     form = get_template("auto-j").format
-    beliefs = {"Rating: [[": {"8": 1.0}, "Rating: [[8": {".": 0.9}, "Rating: [[8.": {"5": 0.8, "0": 0.2}}
+    beliefs = {
+        "Rating: [[": {"8": 1.0},
+        "Rating: [[8": {".": 0.9},
+        "Rating: [[8.": {"5": 0.8, "0": 0.2},
+    }
     found = read("Rating: [[8.5]]", form, beliefs, "auto-j")
     assert found["expected"] == pytest.approx(8.4, abs=1e-6)
     assert found["valid"] == pytest.approx(0.9, abs=1e-6)
@@ -137,9 +141,7 @@ def test_labels_with_strength_part_twice() -> None:
 def test_the_named_side_is_read_among_its_like() -> None:
     form = get_template("critic-pairwise").format
     lead = "The better response: ["
-    found = read(
-        f"{lead}second]", form, {lead: {"f": 0.3, "s": 0.6, "t": 0.1}}, "critic-pairwise"
-    )
+    found = read(f"{lead}second]", form, {lead: {"f": 0.3, "s": 0.6, "t": 0.1}}, "critic-pairwise")
     assert found["preference"] == pytest.approx(0.3 + 0.05, abs=1e-6)
     assert found["known"] == 1
     completion, watched = written("Both responses are equally good.", {}, [form])
@@ -165,9 +167,13 @@ def test_tokens_of_several_characters_are_understood() -> None:
     assert not {"[[", "]]", "response", " "} & pieces
     text = "The better response: [first]"
     ids = tokenizer.encode(text)
-    step = next(i for i in range(len(ids)) if len(tokenizer.decode(ids[: i + 1])) > text.index("first"))
+    step = next(
+        i for i in range(len(ids)) if len(tokenizer.decode(ids[: i + 1])) > text.index("first")
+    )
     said, piece = tokenizer.decode(ids[:step]), tokenizer.pieces[ids[step]]
-    other = next(p for p in pieces if p.strip(" [").startswith("s") and p[0] == piece[0] or p == "s")
+    other = next(
+        p for p in pieces if (p.strip(" [").startswith("s") and p[0] == piece[0]) or p == "s"
+    )
     completion, watched = written(text, {said: {piece: 0.75, other: 0.25}}, forms, tokenizer)
     places = parse_verdict(text, "critic-pairwise").places
     found = read_probabilities(completion, places, forms[1], watched, tokenizer)

@@ -78,7 +78,13 @@ def test_a_critic_is_asked_by_the_path_of_a_file(
 @pytest.mark.parametrize(
     ("output", "scale", "form", "text", "value"),
     [
-        ("Close with the line Score: N.", "0 to 10", ScoreFormat("score", 0, 10, bare=True), "7", 7),
+        (
+            "Close with the line Score: N.",
+            "0 to 10",
+            ScoreFormat("score", 0, 10, bare=True),
+            "7",
+            7,
+        ),
         ("End: Final Score: N", "0-1", ScoreFormat("final-score", 0, 1), "Final Score: .5", 0.5),
         ("Rating: [[N]]", "1 to 7", ScoreFormat("rating-brackets", 1, 7), "Rating: [[7]]", 7),
         ("[RESULT] N at the end", "1 to 5.", ScoreFormat("result", 1, 5), "[RESULT] 2", 2),
