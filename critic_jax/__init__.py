@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from critic_jax.errors import InputError
+    from critic_jax.judging.asking import Asking
+    from critic_jax.judging.both_orders import BothOrders
     from critic_jax.judging.critic import Critic
     from critic_jax.judging.judgment import Judgment
+    from critic_jax.judging.rank import Ranking
     from critic_jax.judging.templates import get_template
     from critic_jax.judging.verdicts import Verdict, parse_verdict
 
@@ -19,18 +22,24 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it. The same names stand above, for type checkers, and in
 # `__all__`.
 _PUBLIC: dict[str, str] = {
+    "Asking": "critic_jax.judging.asking",
+    "BothOrders": "critic_jax.judging.both_orders",
     "Critic": "critic_jax.judging.critic",
     "InputError": "critic_jax.errors",
     "Judgment": "critic_jax.judging.judgment",
+    "Ranking": "critic_jax.judging.rank",
     "Verdict": "critic_jax.judging.verdicts",
     "get_template": "critic_jax.judging.templates",
     "parse_verdict": "critic_jax.judging.verdicts",
 }
 
 __all__ = [
+    "Asking",
+    "BothOrders",
     "Critic",
     "InputError",
     "Judgment",
+    "Ranking",
     "Verdict",
     "__version__",
     "get_template",

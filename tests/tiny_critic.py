@@ -7,7 +7,7 @@ import numpy as np
 from critic_jax.checkpoints import Checkpoint
 from critic_jax.checkpoints.blocks import shapes
 from critic_jax.imaging import ImageGeometry
-from critic_jax.judging.templates import get_template, template_names
+from critic_jax.judging.templates import get_template
 from critic_jax.models.build import Params, set_in
 from critic_jax.models.config import ModelConfig, tiny
 from critic_jax.text import ChatTokenizer, train_tokenizer
@@ -16,11 +16,17 @@ from critic_jax.text import ChatTokenizer, train_tokenizer
 GEOMETRY = ImageGeometry(tile_size=16, patch_size=4, pinpoints=((16, 16), (16, 32), (32, 16)))
 
 
+_LEARNED_FROM = (
+    *("critic-pointwise", "critic-pairwise", "llava-bench", "wildvision", "caption", "mt-bench"),
+    *("mmhal", "mmvet", "auto-j", "prometheus"),
+)
+
+
 @cache
 def tiny_tokenizer(vocab_size: int = 800) -> ChatTokenizer:
-    """Learned from every template's prompt, so that prompts are short in tokens."""
+    """Learned from the prompts of templates, so that prompts are short in tokens."""
     texts = []
-    for template in map(get_template, template_names()):
+    for template in map(get_template, _LEARNED_FROM):
         pair = {"response_a": "It is a 7.", "response_b": "It is a 1."}
         answers = pair if template.kind == "pairwise" else {"response": "It is a 7."}
         texts.append(template.render(question="Which digit is it?", **answers))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from critic_jax.judging.verdicts import State, Verdict
@@ -18,6 +18,12 @@ class Judgment:
 
     `verdict` speaks of the answers as the caller named them, whichever was shown first (`order`).
     The unparsed keep `why`; nothing is filled in for them.
+
+    asks: how often the judge was asked; more than once if its first answer could not be read, which
+        `first_why` tells.
+    constrained: only a verdict was allowed where it stands.
+    probabilities: if they were asked for, what `reading.read_probabilities` gives, of the answers
+        as the caller named them.
     """
 
     state: State
@@ -30,6 +36,10 @@ class Judgment:
     template: str
     model: str
     order: Order = "ab"
+    asks: int = 1
+    first_why: str = ""
+    constrained: bool = False
+    probabilities: dict[str, float] | None = field(default=None, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields that a results line holds; those that don't apply are left out."""
@@ -43,6 +53,12 @@ class Judgment:
         fields["reason"] = self.reason
         if self.state == "unparsed":
             fields["why"] = self.why
+        if self.asks > 1:
+            fields |= {"asks": self.asks, "first_why": self.first_why}
+        if self.constrained:
+            fields["constrained"] = True
+        if self.probabilities is not None:
+            fields["probabilities"] = self.probabilities
         return fields | {"raw": self.raw, "template": self.template, "model": self.model}
 
 
@@ -56,6 +72,15 @@ def winner(verdict: str | None) -> str | None:
     if verdict is None or verdict in ("A", "B", "tie"):
         return verdict
     return "tie" if verdict == "A=B" else verdict[0]
+
+
+def swapped_probabilities(read: dict[str, float]) -> dict[str, float]:
+    """A reading when A and B change names."""
+    names = {"A": "B", "B": "A", "expected_a": "expected_b", "expected_b": "expected_a"}
+    turned = {names.get(name, name): value for name, value in read.items()}
+    if "preference" in turned:
+        turned["preference"] = 1.0 - turned["preference"]
+    return turned
 
 
 def judgment(verdict: Verdict, template: str, model: str, order: Order) -> Judgment:

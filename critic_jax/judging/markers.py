@@ -14,10 +14,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from critic_jax.judging.templates import (
+from critic_jax.judging.formats import (
+    LETTERS,
     BetterFormat,
     Format,
     LabelFormat,
+    RankFormat,
     ScoreFormat,
     TwoScoreFormat,
 )
@@ -30,13 +32,15 @@ class Marker:
     """One marker: its span in the text, what it states, and why that cannot be used (or "").
 
     `value` is None where the marker states nothing definite. A span of length 0 means that the
-    marker is part of a sentence, which stays in the reason.
+    marker is part of a sentence, which stays in the reason. `places` are the spans of the value
+    itself: of a number, of each of two numbers, of what stands in the brackets of a label.
     """
 
     start: int
     end: int
     value: Value | None
     why: str = ""
+    places: tuple[tuple[int, int], ...] = ()
 
 
 def flatten(text: str) -> str:
@@ -52,8 +56,10 @@ def find_markers(flat: str, form: Format) -> list[Marker]:
         return list(_two_scores(flat, form))
     if isinstance(form, LabelFormat):
         return list(_labels(flat, form))
+    if isinstance(form, RankFormat):
+        return list(_ranks(flat))
     assert isinstance(form, BetterFormat)
-    return list(_better(flat))
+    return list(_overall(flat) if form.overall else _better(flat))
 
 
 _NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
@@ -127,9 +133,12 @@ _REMARK = re.compile(r",[ \t]*[A-Za-z]")
 
 
 def _scores(flat: str, form: ScoreFormat) -> Iterator[Marker]:
+    if form.marker == "judgement":
+        yield from _judgement_scores(flat, form)
+        return
     alone = re.fullmatch(rf"\s*({_NUMBER})\s*", flat)
     if form.bare and alone:
-        yield _on_scale(form, *alone.span(1), alone.group(1), None)
+        yield _on_scale(form, *alone.span(1), alone)
         return
     for match in _NAMED[form.marker].finditer(flat):
         groups = match.groupdict()
@@ -137,7 +146,8 @@ def _scores(flat: str, form: ScoreFormat) -> Iterator[Marker]:
         if _quoted(flat, start):
             yield Marker(start, end, None, "malformed: the only score is quoted")
         elif form.marker == "result" and flat[end:].strip(" \t\n.\"'"):
-            yield Marker(start, end, None, "malformed: [RESULT] does not end the text")
+            value = float(groups["n"])
+            yield Marker(start, end, value, "malformed: [RESULT] does not end the text")
         elif form.marker in _NAMES and not (
             _AFTER_NUMBER.match(flat, end) or (form.marker == "rating" and _REMARK.match(flat, end))
         ):
@@ -145,7 +155,7 @@ def _scores(flat: str, form: ScoreFormat) -> Iterator[Marker]:
         elif groups.get("percent") and form.high != 100:
             yield Marker(start, end, None, "malformed: a percentage on another scale")
         else:
-            yield _on_scale(form, start, end, groups["n"], groups.get("of"))
+            yield _on_scale(form, start, end, match)
     if form.marker == "score":
         yield from _scores_in_prose(flat, form)
 
@@ -165,13 +175,17 @@ def _scores_in_prose(flat: str, form: ScoreFormat) -> Iterator[Marker]:
             talk or re.search(r"\b(?:if|unless|had|would|could|is|was|means)\b", after) is not None
         )
         if not talk and not _quoted(flat, start):
-            yield _on_scale(form, end, end, match.group("n"), match.group("of"))
+            yield _on_scale(form, end, end, match)
     for match in _regex(rf"^[ \t]*(?P<all>(?P<n>{_NUMBER}){of})[ \t]*\.?[ \t]*$").finditer(flat):
         if not _quoted(flat, match.start("all")):
-            yield _on_scale(form, *match.span("all"), match.group("n"), match.group("of"))
+            yield _on_scale(form, *match.span("all"), match)
 
 
-def _on_scale(form: ScoreFormat, start: int, end: int, number: str, of: str | None) -> Marker:
+def _on_scale(form: ScoreFormat, start: int, end: int, match: re.Match[str]) -> Marker:
+    """The marker of a match whose group `n`, or only group, is the number; `of` is its scale."""
+    groups = match.groupdict()
+    group: int | str = "n" if "n" in groups else 1
+    number, of = match.group(group), groups.get("of")
     value = float(number)
     why = ""
     if of is not None and float(of) != form.high:
@@ -180,7 +194,7 @@ def _on_scale(form: ScoreFormat, start: int, end: int, number: str, of: str | No
         why = f"out of range: {number} is not between {form.low:g} and {form.high:g}"
     elif form.whole and value != int(value):
         why = f"out of range: {number} is no whole number from {form.low:g} to {form.high:g}"
-    return Marker(start, end, value, why)
+    return Marker(start, end, value, why, (match.span(group),))
 
 
 # --- two numbers ------------------------------------------------------------------------------
@@ -211,7 +225,7 @@ def _two_scores(flat: str, form: TwoScoreFormat) -> Iterator[Marker]:
         if not all(form.low <= number <= form.high for number in pair):
             scale = f"{form.low:g} to {form.high:g}"
             why = f"out of range: {pair[0]:g} and {pair[1]:g} on a scale of {scale}"
-        yield Marker(match.start(), match.end(), pair, why)
+        yield Marker(match.start(), match.end(), pair, why, (match.span(1), match.span(2)))
 
 
 # --- labels -----------------------------------------------------------------------------------
@@ -228,9 +242,11 @@ _HANDS_OVER = re.compile(
 
 
 def _labels(flat: str, form: LabelFormat) -> Iterator[Marker]:
+    fields = list(_judgement_labels(flat, form)) if form.judgement else []
+    yield from fields
     for match in _LABEL.finditer(flat):
         verdict = form.labels.get(re.sub(r"[ \t]", "", match.group(1)))
-        if verdict is None:
+        if verdict is None or any(f.start <= match.start() < f.end for f in fields):
             continue  # such as an error mark in front of the real label
         before = re.split(r"[.!?]\s|\n", flat[: match.start()])[-1]
         ends = not flat[match.end() :].split("\n", 1)[0].strip(" \t\"').!:")
@@ -243,7 +259,7 @@ def _labels(flat: str, form: LabelFormat) -> Iterator[Marker]:
             announced = _ANNOUNCES.search(before) is not None and (ends or hands_over)
             stated = announced and not talk
         if stated and not (_quoted(flat, match.start()) and not hands_over):
-            yield Marker(*match.span(), verdict)
+            yield Marker(*match.span(), verdict, "", (match.span(1),))
         else:
             why = f"malformed: {match.group()} stands inside a sentence, not as the verdict"
             yield Marker(*match.span(), verdict, why)
@@ -257,9 +273,13 @@ _SIDES = {
     **dict.fromkeys(("tie", "equal", "both"), "tie"),
 }
 _SIDE = rf"(?:the[ \t]+)?(?:response[ \t]+)?({'|'.join(_SIDES)})(?:[ \t]+response)?"
+# What makes of a named side a part of something longer: `[first] or [second]`, `[first] if ...`.
+_GOES_ON = r"""[ \t]*,?[ \t]*
+    (?: (?:or|and|nor|if|unless|would|could|might|but|vs|is|was|means)\b | [/?&|] )"""
 _BETTER = _regex(
     rf"""{_BEGIN} (?P<all> (?:the[ \t]+)? better[ \t]+(?:response|answer) [ \t]*
-    (?: : | is\b[ \t]*:? ) [ \t]* (?: \[[ \t]*{_SIDE}[ \t]*\] | {_SIDE} (?=[ \t]*\.?[ \t]*$) ) )"""
+    (?: : | is\b[ \t]*:? ) [ \t]*
+    (?: \[[ \t]*{_SIDE}[ \t]*\] (?!{_GOES_ON}) | {_SIDE} (?=[ \t]*\.?[ \t]*$) ) )"""
 )
 _EQUAL = _regex(
     rf"""{_BEGIN} (?P<all>
@@ -273,11 +293,107 @@ _EQUAL = _regex(
 def _better(flat: str) -> Iterator[Marker]:
     for match in _BETTER.finditer(flat):
         if not _quoted(flat, match.start("all")):
-            side = next(group for group in match.groups()[1:] if group)
-            yield Marker(*match.span("all"), _SIDES[side.lower()])
+            group = next(n for n in (2, 3) if match.group(n))
+            side = _SIDES[match.group(group).lower()]
+            yield Marker(*match.span("all"), side, "", (match.span(group),))
     for match in _EQUAL.finditer(flat):
         start, rest = match.start("all"), flat[match.end() :].lstrip(" \t")
         opens = not flat[:start].strip() and re.match(r"\n|reasons?\b", rest, re.IGNORECASE)
         # Elsewhere the sentence is one point among others ("... But the first is shorter.").
         if (opens or not rest.strip()) and not _quoted(flat, start):
             yield Marker(start, match.end(), "tie")
+
+
+# Each `Overall Judgment: Answer 1 is better.`, also with a word of strength and "than Answer 2".
+_OVERALL = _regex(
+    rf"""{_BEGIN} (?P<all> (?:(?:my|the)[ \t]+)? overall[ \t]+judge?ment [ \t]*
+    (?: : | is\b (?:[ \t]+that)? [ \t]*:? | (?=\n) ) \s* (?:[-\u2022\u2013\u2014][ \t]*)?
+    (?: (?P<both> both[ \t]+answers[ \t]+are[ \t]+(?:equally[ \t]+good|equal) )
+      | (?:the[ \t]+)? \[?[ \t]* answer[ \t]+(?P<n>[12]) [ \t]*\]? [ \t]+is [ \t]+
+        (?: (?:slightly|significantly|clearly|much|marginally|overall)[ \t]+ )?
+        (?: better (?:[ \t]+(?:overall|than[ \t]+answer[ \t]+[12]))?
+          | the[ \t]+better[ \t]+(?:answer|one|choice|response) ) )
+    ) (?=[ \t]*(?: [.!;,]+ (?:\s|$) | $ | (?:because|since|as)\b ))"""
+)
+
+
+def _overall(flat: str) -> Iterator[Marker]:
+    for match in _OVERALL.finditer(flat):
+        if not _quoted(flat, match.start("all")):
+            side = "tie" if match["both"] else _SIDES[match["n"]]
+            places = () if match["both"] else (match.span("n"),)
+            yield Marker(*match.span("all"), side, "", places)
+
+
+# --- the field Judgement ----------------------------------------------------------------------
+
+# As a field of JSON, or as words that begin a line, a sentence or the part behind a comma.
+_FIELD = _regex(
+    rf"""(?: (?: ^[ \t]* | [{{,][ \t]*\n?[ \t]* ) (?P<quoted> ["'] judge?ment ["'] [ \t]*: )
+       | (?: {_BEGIN} | ,[ \t]+ ) (?P<plain> judge?ment [ \t]*: ) ) [ \t]*\n?[ \t]*"""
+)
+_FIELD_ENDS = re.compile(r"[ \t]*[\"']?[ \t]*(?:[.,]?[ \t]*(?:\n|\Z)|[.,]?[ \t]*\}|,[ \t]*[\"'])")
+_FIELD_SCORE = re.compile(rf"[\"']?[ \t]*(?:\[\[[ \t]*({_NUMBER})[ \t]*\]\]|({_NUMBER})(?:/5)?)")
+_FIELD_LABEL = re.compile(
+    r"[\"']?[ \t]*(?:\[\[[ \t]*([^\[\]\n]{1,12}?)[ \t]*\]\]|([A-Za-z<>=]{1,4})\b)"
+)
+_RANK = r"\[\[[A-Z]\]\](?:[ \t]*,?[ \t]*\[\[[A-Z]\]\])+"
+_FIELD_RANK = re.compile(rf"[\"']?[ \t]*({_RANK})")
+
+
+def _fields(flat: str, value: re.Pattern[str]) -> Iterator[tuple[int, re.Match[str] | None]]:
+    """Each field Judgement: where it begins, and its value if that is well-formed to its end."""
+    for match in _FIELD.finditer(flat):
+        group = "quoted" if match["quoted"] else "plain"
+        start = match.start(group)
+        empty = not flat[match.end() :].strip(" \t\n\"'[")
+        if empty or (group == "plain" and _quoted(flat, start)):
+            continue
+        found = value.match(flat, match.end())
+        yield start, found if found and _FIELD_ENDS.match(flat, found.end()) else None
+
+
+def _judgement_scores(flat: str, form: ScoreFormat) -> Iterator[Marker]:
+    found = list(_fields(flat, _FIELD_SCORE))
+    for start, match in found:
+        if match is None:
+            yield Marker(start, start, None, "malformed: Judgement states no number and its end")
+        else:
+            group = 1 if match[1] else 2
+            number = re.compile(f"({_NUMBER})").match(flat, match.start(group))
+            assert number is not None
+            yield _on_scale(form, start, match.end(), number)
+    alone = rf"(?m)^[ \t]*(?P<all>\[\[[ \t]*(?P<n>{_NUMBER})[ \t]*\]\])[ \t.]*$"
+    for match in re.finditer(alone, flat):
+        if not _quoted(flat, match.start("all")) and not any(
+            m and m.start() <= match.start("all") < m.end() for _, m in found
+        ):
+            yield _on_scale(form, *match.span("all"), match)
+
+
+def _judgement_labels(flat: str, form: LabelFormat) -> Iterator[Marker]:
+    for start, match in _fields(flat, _FIELD_LABEL):
+        if match is not None:
+            group = 1 if match[1] else 2
+            verdict = form.labels.get(re.sub(r"[ \t]", "", match[group]))
+            if verdict is not None:
+                yield Marker(start, match.end(), verdict, "", (match.span(group),))
+
+
+def _ranks(flat: str) -> Iterator[Marker]:
+    """Each rank as the letters from best to worst; one that is no rank of all says why."""
+    spans: list[tuple[int, int, re.Match[str]]] = []
+    for start, match in _fields(flat, _FIELD_RANK):
+        if match is None:
+            yield Marker(start, start, None, "malformed: Judgement holds no rank and its end")
+        else:
+            spans.append((start, match.end(), match))
+    for alone in re.finditer(rf"(?m)^[ \t]*({_RANK})[ \t.]*$", flat):
+        if not any(start <= alone.start(1) < end for start, end, _ in spans):
+            spans.append((*alone.span(1), alone))
+    for start, end, match in spans:
+        letters = "".join(re.findall(r"[A-Z]", match[1]))
+        why = ""
+        if sorted(letters) != sorted(LETTERS[: len(letters)]):
+            why = f"malformed: {' '.join(letters)} does not name each answer once"
+        yield Marker(start, end, letters, why)

@@ -7,19 +7,23 @@ cut short is `unparsed`, with the reason why, and the raw text is kept.
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from critic_jax.judging.markers import Marker, Value, find_markers, flatten, opens_with_two_scores
-from critic_jax.judging.templates import (
+from critic_jax.judging.formats import (
+    BetterFormat,
     Format,
     LabelFormat,
+    RankFormat,
     ScoreFormat,
     Template,
     TwoScoreFormat,
-    get_template,
 )
+from critic_jax.judging.markers import Marker, Value, find_markers, flatten, opens_with_two_scores
+from critic_jax.judging.templates import get_template
 
 State = Literal["value", "tie", "unparsed"]
 
@@ -30,12 +34,14 @@ class Verdict:
 
     score: the number of a pointwise template, on the template's own scale.
     verdict: "A>>B" "A>B" "A=B" "B>A" "B>>A", or without strength "A" "B" "tie"; A is the answer
-        that stands first.
+        that stands first. Of a batch, the answers' letters from best to worst, as in "BAC".
     scores: the two numbers of a two-score template (A's, B's); `verdict` then follows from them.
     reason: the text without the verdict's marker (the whole text, if it is unparsed).
     why: for an unparsed text, a code and a sentence, as in "missing: no statement Score: N"; else
         "". Codes: empty, missing, malformed, conflicting, out of range, cut off, echo.
     raw: the text as it came.
+    places: where in `raw` the value stands: the span of its characters, or of each of two numbers;
+        none where a sentence states it.
     """
 
     state: State
@@ -45,13 +51,17 @@ class Verdict:
     reason: str
     why: str
     raw: str
+    places: tuple[tuple[int, int], ...] = ()
 
 
-def parse_verdict(text: str, template: str | Template, *, complete: bool = True) -> Verdict:
+def parse_verdict(
+    text: str, template: str | Template, *, complete: bool = True, answers: int | None = None
+) -> Verdict:
     """Read the verdict of a judge's `text`, asked with `template` (or the template of that name).
 
     complete: false when the generation stopped at its length limit; then a number at the very end
         of the text is not believed, since its last digits may be missing.
+    answers: how many answers a batch has, where that is known; a rank of fewer is none.
     Raises InputError when no template has that name.
     """
     known = template if isinstance(template, Template) else get_template(template)
@@ -72,7 +82,11 @@ def parse_verdict(text: str, template: str | Template, *, complete: bool = True)
     last = max(usable, key=lambda marker: marker.end)
     if not complete and not isinstance(last.value, str) and last.end >= len(flat.rstrip()):
         return _unparsed(text, "cut off: the text ends with the number, which may lack digits")
-    return _verdict(text, last.value, _reason(own, usable))
+    ranked = len(str(last.value)) if isinstance(known.format, RankFormat) else answers
+    if answers is not None and ranked != answers:
+        return _unparsed(text, f"malformed: the text ranks {ranked} of {answers} answers")
+    places = tuple((start + a, start + b) for a, b in last.places)
+    return replace(_verdict(text, last.value, _reason(own, usable)), places=places)
 
 
 def _verdict(text: str, value: Value | None, reason: str) -> Verdict:
@@ -109,7 +123,14 @@ def _own_words(text: str, template: Template) -> int:
 
 
 def _reason(text: str, markers: list[Marker]) -> str:
-    """The text without the markers, their emphasis and the full stop that closed them."""
+    """The text without the markers, their emphasis and the full stop that closed them.
+
+    Of a JSON object, what its other fields say.
+    """
+    with suppress(ValueError):
+        fields = json.loads(text[text.index("{") : text.rindex("}") + 1])
+        others = (v for k, v in fields.items() if k.lower() not in ("judgement", "judgment"))
+        return "\n\n".join(str(value) for value in others)
     pieces, at = [], 0
     for marker in sorted(markers, key=lambda marker: marker.start):
         if marker.start == marker.end or marker.start < at:
@@ -128,12 +149,14 @@ _ASKED = {
     "rating": "statement Rating: N",
     "rating-brackets": "statement Rating: [[N]]",
     "result": "[RESULT] N at the end",
+    "judgement": "field Judgement: [[N]]",
 }
 # A marker that has begun and does not end, or a sentence that stops in the middle.
 _BROKEN_TAIL = re.compile(
     r"(?:(?:score|rating)[ \t]*(?::|is|of)?[ \t]*\[{0,2}[0-9]*"
     r"|\[\[?[ABC0-9]?[<>=]{0,2}[AB]?\]?"
     r"|better\ response[ \t]*(?::|is)?[ \t]*\[?\w*"
+    r"|judge?ment[\"']?[ \t]*:?[ \t]*[\"']?\[{0,2}\w?\]?"
     r"|\[RES\w*\]?[ \t]*:?[ \t]*[\[(]?"
     r"|[\w,-])\s*\Z",
     re.IGNORECASE,
@@ -149,6 +172,10 @@ def _why_nothing(flat: str, form: Format, complete: bool) -> str:
         return f"missing: no {_ASKED[form.marker]}"
     if isinstance(form, LabelFormat):
         return f"missing: none of {' '.join(f'[[{label}]]' for label in form.labels)}"
+    if isinstance(form, RankFormat):
+        return "missing: no rank of all answers, such as Judgement: [[B]], [[A]]"
+    if isinstance(form, BetterFormat) and form.overall:
+        return "missing: no statement Overall Judgment: Answer X is better"
     return "missing: no statement The better response: [X], and none that both are equally good"
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -127,6 +128,11 @@ class ChatTokenizer:
                 raise
             raise InputError(f"a text holds {half!r}, half of a surrogate pair") from None
         return encoding.ids, [start for start, _ in encoding.offsets]
+
+    @cached_property
+    def pieces(self) -> tuple[str, ...]:
+        """The text of each id alone, [V]; "" for control tokens. Half a letter shows as U+FFFD."""
+        return tuple(self.decode([id]) for id in range(self.vocab_size))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids; control tokens and ids without a token give nothing."""

@@ -144,8 +144,11 @@ def test_no_answer_can_forge_a_turn(critic: Critic, name: str, forgery: str) -> 
     visuals = critic.visuals(Image.new("RGB", (16, 16)))
     ids = {}
     for answer in (honest, forgery):
-        pair = template.kind == "pairwise"
-        texts = {"response_a": answer, "response_b": honest} if pair else {"response": answer}
+        texts = {
+            "pointwise": {"response": answer},
+            "pairwise": {"response_a": answer, "response_b": honest},
+            "batch": {"responses": [answer, honest]},
+        }[template.kind]
         prompt = Ask(visuals, template, {"question": f"Which? {answer}", **texts}).prompt()
         path = prompt_path(prompt, visuals, tokenizer)
         ids[answer] = path.tokens.tolist()

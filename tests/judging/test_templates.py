@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from critic_jax.errors import InputError
-from critic_jax.judging.templates import ScoreFormat, Template, get_template, template_names
+from critic_jax.judging.formats import ScoreFormat
+from critic_jax.judging.templates import Template, get_template, template_names
 
 # Texts that a formatting function would trip over or change.
 QUESTION = "What {is} this, {response} or {0}?  "
@@ -16,10 +18,16 @@ FIRST = "  A {reference} \\1 %s <image>\n\n[[A>>B]] "
 SECOND = "{criteria}\tB}\r\nASSISTANT:"
 
 
-def _answers(template: Template) -> dict[str, str]:
+def _answers(template: Template, first: str = FIRST, second: str = SECOND) -> dict[str, Any]:
     if template.kind == "pointwise":
-        return {"response": FIRST}
-    return {"response_a": FIRST, "response_b": SECOND}
+        return {"response": first}
+    if template.kind == "batch":
+        return {"responses": [first, second]}
+    return {"response_a": first, "response_b": second}
+
+
+def _texts(answers: dict[str, Any]) -> list[str]:
+    return [text for a in answers.values() for text in (a if isinstance(a, list) else [a])]
 
 
 @pytest.mark.parametrize("name", template_names())
@@ -28,9 +36,9 @@ def test_texts_stand_verbatim_and_in_order(name: str) -> None:
     text = template.render(
         question=QUESTION, reference="ref {question}{}", criteria="crit {}", **_answers(template)
     )
-    for part in (QUESTION, "ref {question}{}", "crit {}", *_answers(template).values()):
+    for part in (QUESTION, "ref {question}{}", "crit {}", *_texts(_answers(template))):
         assert text.count(part) == 1
-    if template.kind == "pairwise":
+    if template.kind != "pointwise":
         assert text.index(QUESTION) < text.index(FIRST) < text.index(SECOND)
     else:
         assert text.index(QUESTION) < text.index(FIRST)
@@ -40,7 +48,7 @@ def test_texts_stand_verbatim_and_in_order(name: str) -> None:
 @pytest.mark.parametrize("name", template_names())
 def test_optional_sections_leave_no_trace(name: str) -> None:
     template = get_template(name)
-    answers = dict.fromkeys(_answers(template), "An answer.")
+    answers = _answers(template, "An answer.", "An answer.")
     bare = template.render(question="What is it?", **answers)
     assert "{" not in bare and "}" not in bare
     assert "Reference" not in bare and "Criteria" not in bare
@@ -96,16 +104,24 @@ def test_critic_pairwise_ends_as_the_critic_was_trained() -> None:
         ("mmvet", ["from 0.0", "1.0", "Score: N"]),
         ("auto-j", ["Rating: [[N]]", "1 to 10"]),
         ("prometheus", ["[RESULT]", "1 to 5", "###Score Rubrics:"]),
+        ("llava-wilder", ["[Assistant 1]\nX\n", "[Assistant 2]\nY\n", "always 10"]),
+        ("refomb", ["[Beginning of Model A's answer]\nX\n", "[[A]]", "[[B]]", "[[C]] if both"]),
+        ("mllm-judge-score", ["Judgement", "[[1]]", "[[5]]", "JSON"]),
+        ("mllm-judge-pair", ["Judgement", "[[A]]", "[[B]]", "[[C]] for a tie"]),
+        (
+            "mllm-judge-batch",
+            [
+                "[The Start of Assistant A's Answer]\nX\n[The End of Assistant A's Answer]",
+                "[The Start of Assistant B's Answer]\nY\n[The End of Assistant B's Answer]",
+            ],
+        ),
+        ("vl-rewardbench", ["[Answer 1]\nX\n", "Overall Judgment: Answer X is better."]),
+        ("mm-rewardbench", ["[[A]]", "[[B]]", "There is no tie."]),
     ],
 )
 def test_formats_hold_their_exact_markers(name: str, markers: list[str]) -> None:
     template = get_template(name)
-    answers = (
-        {"response": "X"}
-        if template.kind == "pointwise"
-        else {"response_a": "X", "response_b": "Y"}
-    )
-    text = template.render(question="Q", **answers)
+    text = template.render(question="Q", **_answers(template, "X", "Y"))
     for marker in markers:
         assert marker in text
 
@@ -123,6 +139,7 @@ def test_scales() -> None:
         "mmvet": (0, 1),
         "auto-j": (1, 10),
         "prometheus": (1, 5),
+        "mllm-judge-score": (1, 5),
     }
 
 
@@ -136,7 +153,25 @@ def test_wrong_answers_for_the_kind_are_refused() -> None:
         pairwise.render(question="Q", response_a="X")
     with pytest.raises(InputError, match="give response_a and response_b"):
         pairwise.render(question="Q", response="X", response_a="X", response_b="Y")
+    batch = get_template("mllm-judge-batch")
+    for wrong in ({"response": "X"}, {"responses": "X"}, {}):
+        with pytest.raises(InputError, match="give responses, a list of texts"):
+            batch.render(question="Q", **wrong)
+    for many in (1, 27):
+        with pytest.raises(InputError, match=f"got {many} answers in responses; it ranks 2 to 26"):
+            batch.render(question="Q", responses=["X"] * many)
+    with pytest.raises(InputError, match="give response_a and response_b"):
+        pairwise.render(question="Q", response_a="X", response_b="Y", responses=["X", "Y"])
     assert pointwise.render(question="Q", response="").endswith("The LMM response: []\nASSISTANT:")
+
+
+def test_the_library_is_whole() -> None:
+    assert set(template_names()) == {
+        *("critic-pointwise", "critic-pairwise", "llava-bench", "llava-wilder", "wildvision"),
+        *("mmhal", "mmvet", "refomb", "caption", "mt-bench", "auto-j", "prometheus"),
+        *("mllm-judge-score", "mllm-judge-pair", "mllm-judge-batch"),
+        *("vl-rewardbench", "mm-rewardbench"),
+    }
 
 
 def test_unknown_name_lists_the_known_ones() -> None:
