@@ -30,7 +30,7 @@ class Ask:
 
     visuals: tuple[Any, ...]
     template: Template
-    texts: dict[str, str | None]
+    texts: dict[str, Any]
     order: Order = "ab"
 
     def prompt(self) -> str:

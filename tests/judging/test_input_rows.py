@@ -91,7 +91,7 @@ def test_a_row_is_named_by_its_first_line(tmp_path: Path) -> None:
     assert [b.reason for b in bad if isinstance(b, BadRecord)] == [
         f"{path} line 5: 2 cells, but the first line names 3",
         f"{path} line 6: field 'response' is missing; "
-        "a line holds question and response, or question, response_a and response_b",
+        "a line holds question and response, or response_a and response_b, or responses",
         f"{path} line 7: id '1' is taken by line 2",
     ]
     table = write_parquet(tmp_path / "in.parquet", [LINES[2], LINES[2]])

@@ -78,7 +78,8 @@ def write(folder: Path, name: str, lines: list[dict[str, Any]]) -> Path:
 def cards(text: str) -> dict[str, tuple[set[str], str]]:
     """Of each card by its name: its tags, and its markup."""
     found = {}
-    for tags, body in re.findall(r'<article class="card" data-tags="(.*?)">(.*?)</article>', text):
+    whole = r'<article class="card" data-tags="(.*?)">(.*?)</article>'
+    for tags, body in re.findall(whole, text, re.DOTALL):
         name = re.search(r'<p class="name">(.*?)</p>', body)
         assert name is not None and name[1] not in found
         found[name[1]] = (set(json.loads(html.unescape(tags))), body)
