@@ -62,17 +62,18 @@ def train(options: TrainOptions) -> None:
 
 @dataclass(frozen=True)
 class JudgeOptions:
-    """Score or compare answers about pictures, whichever each line of the input asks for.
+    """Score, compare or rank answers about pictures, whichever each line of the input asks for.
 
-    An input line is a JSON object: id, image, question, and response (to score) or response_a and
-    response_b (to compare); optional template, reference, criteria. Ids that the output already
-    holds are not judged again.
+    An input line is a JSON object: id, image, question, and response (to score), response_a and
+    response_b (to compare) or responses (a list to rank); optional template, reference, criteria.
+    In CSV and parquet these are columns. Ids that the output already holds are not judged again.
     """
 
     model: str
-    """Folder of a critic, as training saves it or in the Hugging Face layout; or a hub id."""
+    """Folder of a critic, as training saves it or in the Hugging Face layout; or a hub id. With
+    --endpoint, the name that the endpoint knows its model by."""
     input: Path
-    """JSONL file to judge."""
+    """JSONL, CSV (.csv) or parquet (.parquet) file to judge."""
     output: Path
     """JSONL file of judgments."""
     order: Literal["given", "both"] = "given"
@@ -83,16 +84,50 @@ class JudgeOptions:
     """Judge the first LIMIT lines only."""
     repetition_penalty: float | None = None
     """Instead of the penalty that the checkpoint prescribes; 1 switches it off."""
+    temperature: float | None = None
+    """Sample the judge's text instead of taking the likeliest token every time."""
+    seed: int | None = None
+    """Seed of that sampling."""
+    max_new_tokens: int | None = None
+    """Cut the judge's text after this many tokens, instead of where the checkpoint says."""
+    cache: Path | None = None
+    """Folder of earlier judgments to use and add to, instead of the one all runs share."""
+    no_cache: bool = False
+    """Use no earlier judgments but those of the output."""
+    endpoint: str | None = None
+    """URL of an OpenAI-style endpoint that judges instead; its key in OPENAI_API_KEY."""
+    concurrency: int | None = None
+    """Requests to the endpoint at a time (8)."""
+    timeout: float | None = None
+    """Seconds to wait for the endpoint (120)."""
+    retries: int | None = None
+    """Further tries of a request that failed for want of capacity or connection (6)."""
+    request_budget: int | None = None
+    """Stop after this many requests, tries included."""
+    token_budget: int | None = None
+    """Begin no request after this many tokens, of prompts and answers."""
+    fail_under: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """METRIC=VALUE: leave with exit code 1 if the summary's metric is below. May be repeated."""
+    fail_on_unparsed: float | None = None
+    """Leave with exit code 1 if more than this share, from 0 to 1, held no verdict."""
     json: bool = False
     """Print the summary as one JSON document."""
 
 
 def judge(options: JudgeOptions) -> None:
-    from critic_jax.judging.batch import judge_file
+    from critic_jax.judging.batch import judge_file, judgments_folder
+    from critic_jax.judging.endpoint import policy_from
+    from critic_jax.judging.summary import parse_limits
 
-    arguments = dict(vars(options))
-    as_json = arguments.pop("json")
-    show(judge_file(**arguments), as_json=as_json)
+    words = dict(vars(options))
+    as_json = words.pop("json")
+    limits = parse_limits(words.pop("fail_under"), words.pop("fail_on_unparsed"))
+    asked = ("concurrency", "timeout", "retries", "request_budget", "token_budget")
+    policy = policy_from(options.endpoint, **{name: words.pop(name) for name in asked})
+    words["cache"] = judgments_folder(words.pop("cache"), words.pop("no_cache"))
+    summary = judge_file(**words, policy=policy)
+    show(summary, as_json=as_json)
+    limits.check(summary)
 
 
 @dataclass(frozen=True)
@@ -108,12 +143,18 @@ class GenerateOptions:
     """JSONL file of prompts."""
     output: Path | None = None
     """JSONL file of answers; without it they are printed, one JSON object a line."""
-    n: int = 1
-    """Answers to each prompt."""
-    temperature: float = 0.0
-    """0 takes the likeliest token every time; 1 samples from the model as it is."""
-    top_p: float = 1.0
-    """Sample among the likeliest tokens that hold this much probability together."""
+    n: int | None = None
+    """Answers to each prompt (1)."""
+    best_of: int | None = None
+    """Sample this many answers, let the judge rank them, and name the best."""
+    judge: str | None = None
+    """The model that ranks the answers for --best-of: a folder or a hub id."""
+    temperature: float | None = None
+    """0 takes the likeliest token every time; 1 samples from the model as it is. By default 0, and
+    0.7 with --best-of."""
+    top_p: float | None = None
+    """Sample among the likeliest tokens that hold this much probability together. By default 1, and
+    0.9 with --best-of."""
     top_k: int = 0
     """Sample among this many likeliest tokens; 0 means all."""
     max_new_tokens: int = 256
@@ -275,7 +316,7 @@ def aot(options: AotOptions) -> int:
 VERBS: dict[str, Verb] = {
     "demo": Verb("learn and judge handwritten digits, write a report", DemoOptions, demo),
     "train": Verb("train a critic as a config says", TrainOptions, train, rest="overrides"),
-    "judge": Verb("score or compare the answers in a JSONL file", JudgeOptions, judge),
+    "judge": Verb("score, compare or rank the answers in a file", JudgeOptions, judge),
     "generate": Verb("answer the prompts in a JSONL file", GenerateOptions, generate),
     "report": Verb("make one HTML page of judgments", ReportOptions, report),
     "convert": Verb("make a checkpoint of a Hugging Face model", ConvertOptions, convert),

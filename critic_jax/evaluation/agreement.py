@@ -10,6 +10,7 @@ from scipy.stats import pearsonr
 
 from critic_jax.judging.judgment import winner
 from critic_jax.judging.results import read_labels, read_results
+from critic_jax.judging.summary import order_consistency
 
 Line = Mapping[str, Any]
 
@@ -23,7 +24,7 @@ def agreement(results: Sequence[Line], labels: Sequence[Line]) -> dict[str, floa
     unparsed_rate: of all results with a label. None where nothing of the kind was asked.
     """
     truth = {label["id"]: label for label in labels}
-    known = [r for r in results if r["id"] in truth]
+    known = [r for r in results if r["id"] in truth and "pairs" not in r]  # a ranking has none
     pairs = [r for r in known if "verdict" in truth[r["id"]]]
     right = [winner(r.get("verdict")) == winner(truth[r["id"]]["verdict"]) for r in pairs]
     scored = [
@@ -50,19 +51,6 @@ def agreement_of_files(
         return {}
     truth = read_labels(labels)
     return {path: agreement(read_results(path), truth) for path in results}
-
-
-def order_consistency(results: Sequence[Line]) -> float | None:
-    """Share of pairs asked in both orders whose two verdicts name the same winner.
-
-    Where one of the two is unparsed, they don't.
-    """
-    orders: dict[str, dict[str, str | None]] = {}
-    for r in results:
-        if "order" in r:
-            orders.setdefault(r["id"], {})[r["order"]] = winner(r.get("verdict"))
-    both = [o for o in orders.values() if len(o) == 2]
-    return _mean([o["ab"] is not None and o["ab"] == o["ba"] for o in both])
 
 
 def _mean(values: Sequence[bool]) -> float | None:

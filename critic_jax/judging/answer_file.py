@@ -12,6 +12,7 @@ from critic_jax.data.records import picture_sources
 from critic_jax.errors import InputError
 from critic_jax.files import write_json_lines
 from critic_jax.imaging import Visual
+from critic_jax.judging.best import Candidates, choose_best
 from critic_jax.judging.critic import Critic
 from critic_jax.progress import progress
 from critic_jax.sampling.choose import Sampling
@@ -33,9 +34,11 @@ def generate_file(
     model: str,
     input: Path,
     output: Path | None = None,
-    n: int = 1,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
+    n: int | None = None,
+    best_of: int | None = None,
+    judge: str | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
     top_k: int = 0,
     max_new_tokens: int = 256,
     seed: int = 0,
@@ -44,16 +47,18 @@ def generate_file(
 ) -> dict[str, Any]:
     """Answer each line (`id`, `prompt`, optional `image`) into `output`, or onto stdout.
 
-    A result line holds `id`, `prompt`, `responses` [n] and `model`. A wrong line raises InputError,
-    or with `skip_bad` goes to rejected.jsonl beside the output (beside the input if there is none).
+    A result line holds `id`, `prompt`, `responses` [n] and `model`. With `best_of`, as many answers
+    are sampled (as LLaVA-Critic does, at temperature 0.7 and top_p 0.9, unless others are given),
+    the model `judge` ranks them, and the line holds the fields of `choose_best` too. A wrong line
+    raises InputError, or with `skip_bad` goes to rejected.jsonl beside the output (beside the input
+    if there is none).
     """
-    if n < 1:
-        raise InputError(f"n is {n}; it must be at least 1")
+    count = _count(n, best_of, judge, temperature)
     prompts, rejected = _read(input, skip_bad)
     critic = Critic.load(model, repetition_penalty=repetition_penalty)
     sampling: Sampling = critic.sampling(
-        temperature=temperature,
-        top_p=top_p,
+        temperature=temperature if temperature is not None else 0.7 if best_of else 0.0,
+        top_p=top_p if top_p is not None else 0.9 if best_of else 1.0,
         top_k=top_k,
         max_new_tokens=max_new_tokens,
         seed=seed,
@@ -65,10 +70,10 @@ def generate_file(
         except InputError as e:
             reject(rejected, prompt.line, prompt.id, f"{prompt.where}: {e}", skip_bad)
     with progress() as bar:
-        task = bar.add_task("answering", total=len(ready) * n)
-        critic.engine.watch = lambda count: bar.advance(task, count)
-        answers = critic.answer([(v, p.text) for p, v in ready], sampling, n)
-    results = [
+        task = bar.add_task("answering", total=len(ready) * count)
+        critic.engine.watch = lambda done: bar.advance(task, done)
+        answers = critic.answer([(v, p.text) for p, v in ready], sampling, count)
+    results: list[dict[str, Any]] = [
         {
             "id": prompt.id,
             "prompt": prompt.text,
@@ -78,6 +83,12 @@ def generate_file(
         }
         for (prompt, _), completions in zip(ready, answers, strict=True)
     ]
+    summary: dict[str, Any] = {"model": critic.name, "answered": len(results)}
+    if judge is not None:
+        if judge != model or repetition_penalty is not None:
+            del critic  # before another takes its place in memory
+            critic = Critic.load(judge)
+        summary |= _add_best(critic, [prompt for prompt, _ in ready], results)
     if output is None:
         for result in results:
             print(json.dumps(result, ensure_ascii=False))
@@ -85,7 +96,46 @@ def generate_file(
         write_json_lines(output, results)
     if rejected:
         write_json_lines((output or input).with_name("rejected.jsonl"), rejected)
-    return {"model": critic.name, "answered": len(results), "rejected": len(rejected)}
+    return summary | {"rejected": len(rejected)}
+
+
+def _count(n: int | None, best_of: int | None, judge: str | None, temperature: float | None) -> int:
+    """How many answers a prompt gets. Raises InputError for a wrong or contradictory wish."""
+    if (best_of is None) != (judge is None):
+        raise InputError("best-of and judge go together: --best-of N --judge M")
+    if best_of is None:
+        if n is not None and n < 1:
+            raise InputError(f"n is {n}; it must be at least 1")
+        return n or 1
+    if n is not None:
+        raise InputError("n and best-of exclude each other; --best-of N samples N answers")
+    if best_of < 2:
+        raise InputError(f"best-of is {best_of}; it must be at least 2")
+    if temperature == 0:
+        raise InputError("temperature is 0: all answers would be the same; it must be above 0")
+    return best_of
+
+
+def _add_best(
+    critic: Critic, prompts: list[Prompt], results: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Add what the judge chose to each result; returns what the summary says of it."""
+    chosen = choose_best(
+        critic,
+        [
+            Candidates(prompt.images, prompt.text, tuple(result["responses"]))
+            for prompt, result in zip(prompts, results, strict=True)
+        ],
+    )
+    for result, fields in zip(results, chosen, strict=True):
+        result |= fields
+    judged, unparsed = (sum(one[name] for one in chosen) for name in ("judgments", "unparsed"))
+    return {
+        "judge": critic.name,
+        "without_best": sum(one["state"] == "unparsed" for one in chosen),
+        "judgments": judged,
+        "unparsed_rate": unparsed / judged if judged else None,
+    }
 
 
 def reject(

@@ -21,7 +21,8 @@ from critic_jax.sampling.completion import Completion
 from critic_jax.tree import Path
 
 if TYPE_CHECKING:
-    from critic_jax.judging.critic import Ask, Critic
+    from critic_jax.judging.ask import Ask
+    from critic_jax.judging.critic import Critic
 
 REASK_TEMPERATURE, REASK_TOP_P = 0.7, 0.9
 """How an answer that could not be read is sampled anew, where the judge is greedy."""

@@ -1,24 +1,33 @@
-"""Judge a file: JSONL in, one judgment a line out, resumable by id."""
+"""Judge a file: JSONL, CSV or parquet in, one judgment a line out, resumable by id."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from critic_jax.checkpoints import model_name
-from critic_jax.data import BadRecord, read_json_lines
+from critic_jax.data import BadRecord
 from critic_jax.errors import InputError
-from critic_jax.files import write_atomically, write_json, write_json_lines
-from critic_jax.judging.critic import Ask, Critic
-from critic_jax.judging.judgment import Order
+from critic_jax.files import write_json, write_json_lines
+from critic_jax.judging.ask import Ask
+from critic_jax.judging.cache import JudgmentCache
+from critic_jax.judging.critic import Critic
+from critic_jax.judging.endpoint import Policy
+from critic_jax.judging.judgment import Judgment, Order
 from critic_jax.judging.lines import JudgeLine, read_judge_lines
+from critic_jax.judging.partial import Partial
+from critic_jax.judging.rank_lines import pair_asks, rank_fields
+from critic_jax.judging.remote import RemoteCritic
+from critic_jax.judging.summary import summarise
 from critic_jax.progress import progress
+from critic_jax.remote import cache_root
 
-Key = tuple[str, Order]
+CHUNK = 128
+"""Questions that are made ready and handed to the judge at a time; their results are on disk before
+the next are."""
 
 
 def judge_file(
@@ -28,47 +37,215 @@ def judge_file(
     order: Literal["given", "both"] = "given",
     skip_bad: bool = False,
     limit: int | None = None,
-    repetition_penalty: float | None = None,
+    cache: Path | None = None,
+    endpoint: str | None = None,
+    policy: Policy | None = None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Judge every line of `input` into `output`; returns the summary, also written beside it.
+
+    A line asks for a score, a comparison or a ranking by the answers that it holds.
 
     A result is the judgment's fields and what was judged (`image`, seen from the output's folder,
     `question` and the answers). While it works, results stand in `output` + ".partial"; a later
     call goes on from there, and one with a `limit` keeps what was judged beyond it. With order
     "both", each pair is asked twice and its two results carry `order`: "ab" | "ba". A wrong line
-    raises InputError, or with `skip_bad` goes to rejected.jsonl beside the output. A repetition
-    penalty that the checkpoint prescribes is in force unless another is given.
+    raises InputError, or with `skip_bad` goes to rejected.jsonl beside the output.
+
+    cache: a folder of judgments to take from and to add to. endpoint: the address of another judge,
+    asked for `model` as `policy` says. settings: of `Sampling`, instead of what the checkpoint
+    prescribes.
     """
+    name = model if endpoint else model_name(model)
     lines, rejected = _sort_out(input, skip_bad, limit)
-    partial = output.with_name(output.name + ".partial")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    name = model_name(model)
-    done, prints = _resume(output, partial, name)
-    wanted: list[tuple[JudgeLine, Order]] = [
-        (line, o)
+    partial = Partial(output, name)
+    wanted = [
+        _Wanted(line, o, order == "both" and line.pairwise)
         for line in lines
         for o in (("ab", "ba") if order == "both" and line.pairwise else ("ab",))
     ]
-    waiting = [(line, o) for line, o in wanted if (line.id, o) not in done]
+    usage: dict[str, Any] = {}
+    waiting = _by_picture([one for one in wanted if one.key not in partial.done])
     if waiting:
-        critic = Critic.load(model, repetition_penalty=repetition_penalty)
-        _same(prints, critic.fingerprint, partial, name)
-        with progress() as bar, partial.open("a", encoding="utf-8") as file:
-            task = bar.add_task("judging", total=len(wanted), completed=len(wanted) - len(waiting))
-            critic.engine.watch = lambda count: bar.advance(task, count)
-            for chunk in _chunks(waiting, critic.engine.batch * 4):
-                _judge_chunk(critic, chunk, order, skip_bad, file, output.parent, rejected)
-    results = _in_order(partial, wanted, order, keep_others=limit is not None)
+        critic = _load(model, endpoint, policy, settings)
+        partial.check_fingerprint(critic.fingerprint)
+        kept = JudgmentCache(cache, critic.fingerprint, name) if cache else None
+        run = _Run(critic, partial, output.parent, kept, skip_bad, rejected)
+        run.judge(waiting, sum(one.questions for one in wanted))
+        if isinstance(critic, RemoteCritic):
+            usage = {"requests": critic.endpoint.requests, "tokens": critic.endpoint.tokens}
+    results = partial.results([one.key for one in wanted], keep_others=limit is not None)
+    both = {one.key: one.order for one in wanted if one.both}
+    # A result of an earlier call that did not ask both ways lacks its order.
+    for n, fields in enumerate(results):
+        if o := both.get((fields["id"], fields.get("order", "ab"))):
+            results[n] = fields | {"order": o}
     write_json_lines(output, results)
-    partial.unlink(missing_ok=True)
+    partial.finish()
     bad = output.with_name("rejected.jsonl")
     if rejected:
         write_json_lines(bad, sorted(rejected, key=lambda r: r["line"]))
     elif skip_bad:
         bad.unlink(missing_ok=True)
-    summary = summarise(results, name) | {"rejected": len(rejected)}
+    summary = summarise(results, name) | {"rejected": len(rejected)} | usage
     write_json(output.with_name("summary.json"), summary)
     return summary
+
+
+def judgments_folder(given: Path | None, none: bool) -> Path | None:
+    """Where judgments are cached: a folder that is given, else the one that all runs share."""
+    if none and given is not None:
+        raise InputError("--cache and --no-cache exclude each other; give one of them")
+    return None if none else given or cache_root() / "judgments"
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A line to judge, in one order; `both` if the other is wanted too."""
+
+    line: JudgeLine
+    order: Order
+    both: bool
+
+    @property
+    def key(self) -> tuple[str, Order]:
+        return self.line.id, self.order
+
+    @property
+    def questions(self) -> int:
+        """How many the judge is asked for this line's result."""
+        count = len(self.line.responses)
+        return count * (count - 1) or 1
+
+    def asks(self, visuals: tuple[Any, ...]) -> list[Ask]:
+        """What the judge is asked for this line's result."""
+        line = self.line
+        if line.responses:
+            return pair_asks(visuals, line.template, line.texts, line.responses)
+        return [Ask(visuals, line.template, line.texts, self.order)]
+
+    def result(
+        self, judgments: Sequence[Judgment], fingerprint: str, folder: Path
+    ) -> dict[str, Any]:
+        """The line that goes into the results, which stand in `folder`, from what was answered."""
+        ranked = len(self.line.responses)
+        said = rank_fields(judgments, ranked) if ranked else judgments[0].to_dict()
+        fields = {"id": self.line.id, **said, "fingerprint": fingerprint}
+        if self.both:
+            fields["order"] = self.order
+        return fields | self.line.shown(folder)
+
+
+@dataclass
+class _Run:
+    """What judging the lines of one file needs."""
+
+    critic: Critic | RemoteCritic
+    partial: Partial
+    folder: Path
+    cache: JudgmentCache | None
+    skip_bad: bool
+    rejected: list[dict[str, Any]]
+    _broken: set[int] = field(default_factory=set)
+
+    def judge(self, waiting: Sequence[_Wanted], total: int) -> None:
+        """Judge all and write each result; `total` includes what was done before."""
+        done = total - sum(one.questions for one in waiting)
+        with progress() as bar, self.partial:
+            task = bar.add_task("judging", total=total, completed=done)
+            if isinstance(self.critic, Critic):
+                self.critic.engine.watch = lambda count: bar.advance(task, count)
+            for chunk in _chunks(waiting):
+                for count in self._chunk(chunk):
+                    done += count
+                    if isinstance(self.critic, RemoteCritic):  # each comes at its own time
+                        bar.update(task, completed=done)
+                bar.update(task, completed=done)
+                self.partial.sync()
+
+    def _chunk(self, chunk: Sequence[_Wanted]) -> Iterator[int]:
+        """Judge a chunk; yields the questions of a line when its result is written."""
+        asks: list[Ask] = []
+        owners: list[_Wanted] = []  # of each ask
+        places: list[int] = []  # of each ask among its owner's
+        answers: dict[tuple[str, Order], dict[int, Judgment]] = {}
+        pictures: dict[Any, tuple[Any, ...] | InputError] = {}
+        for one in chunk:
+            images = one.line.images
+            if images not in pictures:
+                pictures[images] = self._visuals(one.line)
+            visuals = pictures[images]
+            if isinstance(visuals, InputError):
+                self._reject(one.line, visuals)
+                yield one.questions
+                continue
+            for place, ask in enumerate(one.asks(visuals)):
+                asks.append(ask)
+                owners.append(one)
+                places.append(place)
+        refused: dict[int, tuple[JudgeLine, InputError]] = {}
+        for number, answer in self._judged(asks):
+            one = owners[number]
+            if isinstance(answer, InputError):
+                refused[one.line.line] = (one.line, answer)
+                continue
+            said = answers.setdefault(one.key, {})
+            said[places[number]] = answer
+            if len(said) == one.questions:
+                ordered = [said[place] for place in range(len(said))]
+                self.partial.write(one.result(ordered, self.critic.fingerprint, self.folder))
+                yield one.questions
+        for line, error in refused.values():  # once the others are written
+            self._reject(line, error)
+
+    def _visuals(self, line: JudgeLine) -> tuple[Any, ...] | InputError:
+        try:
+            return self.critic.visuals(list(line.images) or None, "field 'image'")
+        except InputError as error:
+            return error
+
+    def _reject(self, line: JudgeLine, error: InputError) -> None:
+        reason = f"{line.where}: {error}"
+        if not self.skip_bad:
+            raise InputError(reason) from None
+        if line.line not in self._broken:  # a pair asked in both orders is told once
+            self.rejected.append(_rejection(BadRecord(line.line, line.id, reason)))
+            self._broken.add(line.line)
+
+    def _judged(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Judgment | InputError]]:
+        """Each judgment with its ask's place, from the cache or from the judge."""
+        missing: list[int] = []
+        for place, ask in enumerate(asks):
+            found = self.cache.get(ask) if self.cache else None
+            if found is None:
+                missing.append(place)
+            else:
+                yield place, found
+        if not missing:
+            return
+        wanted = [asks[place] for place in missing]
+        answers: Iterator[tuple[int, Judgment | InputError]]
+        if isinstance(self.critic, RemoteCritic):
+            answers = self.critic.judge_each(wanted)
+        else:
+            answers = enumerate(self.critic.judge(wanted))
+        for number, answer in answers:
+            if self.cache and isinstance(answer, Judgment):
+                self.cache.put(wanted[number], answer)
+            yield missing[number], answer
+
+
+def _load(
+    model: str, endpoint: str | None, policy: Policy | None, settings: dict[str, Any]
+) -> Critic | RemoteCritic:
+    given = {name: value for name, value in settings.items() if value is not None}
+    if endpoint is None:
+        if not given.get("temperature"):
+            given.pop("seed", None)  # nothing is drawn: the judge is the same with any seed
+        return Critic.load(model, **given)
+    if "repetition_penalty" in given:
+        raise InputError("repetition_penalty: an endpoint takes none; leave it out")
+    return RemoteCritic(endpoint, model, policy or Policy(), **given)
 
 
 def _sort_out(
@@ -90,113 +267,22 @@ def _rejection(bad: BadRecord) -> dict[str, Any]:
     return {"line": bad.line, "id": bad.id, "reason": bad.reason}
 
 
-def _judge_chunk(
-    critic: Critic,
-    chunk: list[tuple[JudgeLine, Order]],
-    order: str,
-    skip_bad: bool,
-    file: TextIO,
-    folder: Path,
-    rejected: list[dict[str, Any]],
-) -> None:
-    asks: list[Ask] = []
-    kept: list[tuple[JudgeLine, Order]] = []
-    broken = {r["line"] for r in rejected}
-    for line, o in chunk:
-        try:
-            visuals = critic.visuals(list(line.images) or None, "field 'image'")
-        except InputError as e:
-            reason = f"{line.where}: {e}"
-            if not skip_bad:
-                raise InputError(reason) from None
-            if line.line not in broken:
-                rejected.append(_rejection(BadRecord(line.line, line.id, reason)))
-                broken.add(line.line)
-            continue
-        asks.append(Ask(visuals, line.template, line.texts, o))
-        kept.append((line, o))
-    for (line, o), result in zip(kept, critic.judge(asks), strict=True):
-        fields = {"id": line.id, **result.to_dict(), "fingerprint": critic.fingerprint}
-        if order == "both" and line.pairwise:
-            fields["order"] = o
-        fields |= line.shown(folder)
-        file.write(json.dumps(fields, ensure_ascii=False) + "\n")
-    file.flush()
-    os.fsync(file.fileno())
+def _by_picture(waiting: Sequence[_Wanted]) -> list[_Wanted]:
+    """Lines with the same pictures together, so that these are encoded once."""
+    first: dict[Any, int] = {}
+    for one in waiting:
+        first.setdefault(one.line.images, len(first))
+    return sorted(waiting, key=lambda one: first[one.line.images])
 
 
-def _chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
-    for at in range(0, len(items), size):
-        yield items[at : at + size]
-
-
-def _resume(output: Path, partial: Path, model: str) -> tuple[set[Key], set[str]]:
-    """What has been judged already, which then stands in the partial file; the fingerprints in it.
-
-    A line that a kill cut short leaves it. Raises InputError for results of another model's name.
-    """
-    source = partial if partial.exists() else output
-    if not source.exists():
-        return set(), set()
-    if source == partial:
-        written = partial.read_bytes()
-        if not written.endswith(b"\n"):
-            write_atomically(partial, written[: written.rfind(b"\n") + 1].decode())
-    done: set[Key] = set()
-    prints: set[str] = set()
-    for number, fields in read_json_lines(source):
-        other = fields.get("model")
-        if other != model or not isinstance(fields.get("id"), str):
-            said = "no judgment" if other is None else f"a judgment of model {other!r}"
-            raise InputError(
-                f"{source} line {number}: is {said}, not of {model!r}; "
-                "name another output, or remove this file"
-            )
-        done.add((fields["id"], fields.get("order", "ab")))
-        prints.add(str(fields.get("fingerprint")))
-    if source != partial:
-        write_atomically(partial, output.read_text(encoding="utf-8"))
-    return done, prints
-
-
-def _same(prints: set[str], fingerprint: str, path: Path, model: str) -> None:
-    """Raise InputError if earlier results are of another model with the same name."""
-    if others := sorted(prints - {fingerprint}):
-        raise InputError(
-            f"{path}: holds judgments of a {model!r} with the fingerprint {others[0]}, this one "
-            f"has {fingerprint}: other weights or sampler settings; name another output"
-        )
-
-
-def _in_order(
-    partial: Path, wanted: list[tuple[JudgeLine, Order]], order: str, keep_others: bool
-) -> list[dict[str, Any]]:
-    """The results as the input has its lines; the others behind them, if they are kept."""
-    if not partial.exists():
-        return []
-    found = {(f["id"], f.get("order", "ab")): f for _, f in read_json_lines(partial)}
-    results = []
-    for line, o in wanted:
-        if fields := found.pop((line.id, o), None):
-            # A result of an earlier call that did not ask both ways lacks its order.
-            results.append(fields | {"order": o} if order == "both" and line.pairwise else fields)
-    return [*results, *found.values()] if keep_others else results
-
-
-def summarise(results: list[dict[str, Any]], model: str) -> dict[str, Any]:
-    """Counts, and beside them always the rate of answers that held no verdict."""
-    unparsed = sum(r["state"] == "unparsed" for r in results)
-    scores = [r["score"] for r in results if "score" in r]
-    verdicts: dict[str, int] = {}
-    for r in results:
-        if "verdict" in r:
-            verdicts[r["verdict"]] = verdicts.get(r["verdict"], 0) + 1
-    return {
-        "model": model,
-        "fingerprint": results[0].get("fingerprint") if results else None,
-        "judgments": len(results),
-        "unparsed": unparsed,
-        "unparsed_rate": unparsed / len(results) if results else None,
-        "mean_score": sum(scores) / len(scores) if scores else None,
-        "verdicts": dict(sorted(verdicts.items())),
-    }
+def _chunks(waiting: Sequence[_Wanted]) -> Iterator[Sequence[_Wanted]]:
+    """Pieces of about `CHUNK` that end where the pictures change, if that is not far."""
+    start = asked = 0
+    for at in range(1, len(waiting)):
+        asked += waiting[at - 1].questions
+        changes = waiting[at].line.images != waiting[at - 1].line.images
+        if asked >= (CHUNK if changes else 2 * CHUNK):
+            yield waiting[start:at]
+            start, asked = at, 0
+    if waiting:
+        yield waiting[start:]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
-from PIL import Image
 
 from critic_jax.checkpoints import Checkpoint, load_checkpoint, model_name, prescribed
 from critic_jax.data.encode import prepare_pictures, prompt_path
 from critic_jax.imaging import Visual
+from critic_jax.judging.ask import DEFAULT_PAIRWISE, DEFAULT_POINTWISE, Ask, Pictures
 from critic_jax.judging.asking import Asking, judge
 from critic_jax.judging.both_orders import BothOrders
 from critic_jax.judging.formats import TwoScoreFormat
@@ -25,37 +25,10 @@ from critic_jax.judging.rank import (
     ordered_pairs,
     ranking,
 )
-from critic_jax.judging.templates import Template, get_template
+from critic_jax.judging.templates import get_template
 from critic_jax.models.build import assemble
 from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.engine import Completion, Engine
-
-Picture = str | os.PathLike[str] | bytes | Image.Image
-Pictures = Picture | Sequence[Picture] | None
-
-DEFAULT_POINTWISE = "critic-pointwise"
-DEFAULT_PAIRWISE = "critic-pairwise"
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One question to the judge: pictures made ready, and the texts that fill the template.
-
-    `texts` are the arguments of `Template.render`; order "ba" shows the second answer first.
-    """
-
-    visuals: tuple[Visual, ...]
-    template: Template
-    texts: dict[str, Any]
-    order: Order = "ab"
-
-    def prompt(self) -> str:
-        """The user's turn."""
-        texts = dict(self.texts)
-        if self.order == "ba":
-            texts["response_a"], texts["response_b"] = texts["response_b"], texts["response_a"]
-        given: dict[str, Any] = {k: v for k, v in texts.items() if v is not None}
-        return self.template.render(**given)
 
 
 class Critic:
@@ -64,6 +37,7 @@ class Critic:
     `name` is quoted in every judgment, and so is `fingerprint`, which changes with the weights, the
     tokenizer and the sampler's settings, where the name may stay. A repetition penalty that the
     checkpoint prescribes is kept, as upstream's judge keeps it, unless another is given: 1 is none.
+    `settings` are others of `Sampling` to judge with; None leaves one as it is.
     """
 
     def __init__(
@@ -72,14 +46,13 @@ class Critic:
         name: str,
         batch: int = 32,
         watch: Callable[[int], None] | None = None,
-        repetition_penalty: float | None = None,
+        **settings: Any,
     ) -> None:
         self.name = name
         self.geometry = checkpoint.geometry
         self.tokenizer = checkpoint.tokenizer
         self._settings = prescribed(checkpoint.meta)
-        if repetition_penalty is not None:
-            self._settings["repetition_penalty"] = repetition_penalty
+        self._settings |= {name: value for name, value in settings.items() if value is not None}
         self.sampling()  # a setting that is out of range is told before the model runs
         self.fingerprint = checkpoint.fingerprint(**self._settings)
         model = assemble(checkpoint.config, checkpoint.params, jnp.dtype(jnp.float32))
@@ -91,14 +64,14 @@ class Critic:
         cls,
         path: str | os.PathLike[str],
         batch: int = 32,
-        repetition_penalty: float | None = None,
+        **settings: Any,
     ) -> Critic:
         """Load a checkpoint of ours, a Hugging Face folder or a hub id.
 
         Raises InputError if it is none of them.
         """
         name = model_name(path)
-        return cls(load_checkpoint(path), name, batch, repetition_penalty=repetition_penalty)
+        return cls(load_checkpoint(path), name, batch, **settings)
 
     def sampling(self, **settings: Any) -> Sampling:
         """Greedy, with what the checkpoint prescribes, then `settings`."""

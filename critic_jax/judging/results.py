@@ -63,7 +63,7 @@ def read_labels(path: Path) -> list[dict[str, Any]]:
 
 def pairwise(result: Mapping[str, Any]) -> bool:
     """Whether a result compares two answers."""
-    return get_template(result["template"]).kind == "pairwise"
+    return "pairs" not in result and get_template(result["template"]).kind == "pairwise"
 
 
 def _check_result(fields: dict[str, Any]) -> None:
@@ -72,7 +72,9 @@ def _check_result(fields: dict[str, Any]) -> None:
         raise _wrong(fields, "state", f"one of {', '.join(get_args(State))}")
     get_template(fields["template"])
     _check_value(fields)
-    if fields["state"] != "unparsed":
+    if "pairs" in fields:
+        _check_ranking(fields)
+    elif fields["state"] != "unparsed":
         wanted = "verdict" if pairwise(fields) else "score"
         if wanted not in fields:
             raise InputError(f"field '{wanted}' is missing beside state {fields['state']!r}")
@@ -85,6 +87,32 @@ def _check_result(fields: dict[str, Any]) -> None:
     listed = images if isinstance(images, list) else [images]
     if not all(isinstance(image, str) and image for image in listed):
         raise _wrong(fields, "image", "a path or a list of paths")
+
+
+def _check_ranking(fields: Mapping[str, Any]) -> None:
+    pairs, answers = fields["pairs"], fields.get("responses", [])
+    if not isinstance(pairs, list) or not pairs or not all(map(_is_pair, pairs)):
+        raise _wrong(fields, "pairs", "a list of judgments with first and second")
+    if not isinstance(answers, list) or not all(isinstance(text, str) for text in answers):
+        raise _wrong(fields, "responses", "a list of texts")
+    count = 1 + max(max(pair["first"], pair["second"]) for pair in pairs)
+    rewards, ranking = fields.get("rewards", []), fields.get("ranking", [])
+    if fields["state"] == "unparsed":
+        return
+    if not isinstance(rewards, list) or len(rewards) != count or not all(map(_is_number, rewards)):
+        raise _wrong({"rewards": rewards}, "rewards", f"{count} numbers")
+    places = list(range(count))
+    if not isinstance(ranking, list) or sorted(ranking, key=repr) != sorted(places, key=repr):
+        raise _wrong({"ranking": ranking}, "ranking", f"the places 0 to {count - 1}")
+
+
+def _is_pair(value: Any) -> bool:
+    places = ("first", "second")
+    return (
+        isinstance(value, dict)
+        and all(type(value.get(name)) is int and value[name] >= 0 for name in places)
+        and value.get("state") in get_args(State)
+    )
 
 
 def _check_label(fields: dict[str, Any]) -> None:

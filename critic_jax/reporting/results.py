@@ -11,6 +11,7 @@ from typing import Any
 from critic_jax.errors import InputError
 from critic_jax.judging.judgment import winner
 from critic_jax.judging.results import VERDICTS, pairwise, read_labels, read_results
+from critic_jax.judging.summary import order_consistency, position_bias, summarise
 from critic_jax.reporting.cards import Card, Ruling, deck
 from critic_jax.reporting.html import Html, element
 from critic_jax.reporting.page import Page, section
@@ -25,10 +26,12 @@ MAX_CARDS = 500
 
 _ORDERS = {"ab": "A shown first", "ba": "B shown first"}
 _STATES = ("value", "tie", "unparsed")
+_AGREE, _DIFFER = "orders agree", "orders differ"
 _ANSWERS = (("response", "Answer"), ("response_a", "A"), ("response_b", "B"))
 _MEANINGS = {
     "pairwise_accuracy": ("Pairwise accuracy", "the label's winner; unparsed is wrong"),
     "order_consistency": ("Order consistency", "same winner whichever stands first"),
+    "position_bias": ("Position bias", "wins shown first less wins shown second; 0 is none"),
     "pointwise_pearson": ("Pearson r", "score given against the label's"),
     "unparsed_rate": ("Unparsed, labelled", "of judgments that have a label"),
 }
@@ -86,7 +89,7 @@ def ruling(result: Line, label: Line | None, judge: str = "") -> Ruling:
     return Ruling(
         verdict=_verdict(result),
         reason=result.get("reason", ""),
-        raw=result.get("raw", ""),
+        raw=result.get("raw", "") if "pairs" not in result else _raw_of_pairs(result["pairs"]),
         right=None if label is None else is_right(label, result),
         label=_asked(result, judge),
     )
@@ -97,9 +100,19 @@ def _asked(result: Line, judge: str) -> str:
     return ", ".join(filter(None, (judge, _ORDERS.get(result.get("order", "")))))
 
 
+def _raw_of_pairs(pairs: Sequence[Line]) -> str:
+    """What was written on each pair of a ranking, one after the other."""
+    return "\n\n".join(
+        f"[{one['first'] + 1} before {one['second'] + 1}]\n{one.get('raw', '')}" for one in pairs
+    )
+
+
 def _verdict(result: Line) -> str:
     if result["state"] == "unparsed":
         return f"No verdict ({result.get('why', '')})"
+    if "pairs" in result:
+        order = " > ".join(f"{place + 1}" for place in result["ranking"])
+        return f"Ranked {order}" + (", the first ones equal" if result["state"] == "tie" else "")
     if "verdict" not in result:
         return f"Score {result['score']:g}"
     best = winner(result["verdict"])
@@ -121,8 +134,12 @@ def _read(results: Sequence[Path], labels: Path | None) -> list[_Judged]:
         for line in lines
     ]
     for one in found:
-        if one.label is not None and pairwise(one.line) == ("score" in one.label):
-            kind = "a pair" if pairwise(one.line) else "a single answer"
+        if one.label is not None and _labelled(one) != (
+            "score" if "score" in one.label else "verdict"
+        ):
+            kind = {"pairwise": "a pair", "pointwise": "a single answer"}.get(
+                _kind(one), "a ranking"
+            )
             raise InputError(f"{labels}: id {one.line['id']!r} is {kind} in {one.path}")
     if labels and all(one.label is None for one in found):
         raise InputError(f"{labels}: none of its ids is among those of the results")
@@ -138,30 +155,42 @@ def _groups(found: Sequence[_Judged], key: Callable[[_Judged], Any]) -> dict[Any
 
 
 def _unparsed(found: Sequence[_Judged]) -> float:
-    return sum(one.line["state"] == "unparsed" for one in found) / len(found)
+    """As the summary counts it: a ranking by its pairs."""
+    return float(summarise([one.line for one in found], "")["unparsed_rate"])
+
+
+def _numbers(of_file: Sequence[_Judged], numbers: Numbers) -> dict[str, float | None]:
+    """What is known of a file: of its pairs asked in both orders, and what the caller knows."""
+    lines = [one.line for one in of_file]
+    known = {"order_consistency": order_consistency(lines), "position_bias": position_bias(lines)}
+    told = {name: value for name, value in known.items() if value is not None}
+    return told | dict(numbers.get(of_file[0].path, {}))
 
 
 def _facts(found: Sequence[_Judged], numbers: Numbers) -> Html:
-    pairs = sum(pairwise(one.line) for one in found)
-    counts = f"{pairs:,} of pairs, {len(found) - pairs:,} of single answers"
+    kinds = Counter(_kind(one) for one in found)
+    counts = f"{kinds['pairwise']:,} of pairs, {kinds['pointwise']:,} of single answers"
+    if kinds["ranking"]:
+        counts += f", {kinds['ranking']:,} rankings"
     shown: list[tuple[str, object, str]] = [
         ("Judgments", len(found), counts),
         ("Unparsed", _unparsed(found), "share without a verdict"),
     ]
     if len({one.path for one in found}) == 1:
-        known = numbers.get(found[0].path, {})
-        for key, value in known.items():
+        for key, value in _numbers(found, numbers).items():
             name, meaning = _MEANINGS.get(key, (key, ""))
             shown += [(name, value, meaning)] if value is not None else []
     return facts(shown)
 
 
 def _table_of_files(found: Sequence[_Judged], numbers: Numbers) -> Html:
-    keys = list(dict.fromkeys(key for known in numbers.values() for key in known))
+    files = _groups(found, lambda one: one.path)
+    known = {path: _numbers(of_it, numbers) for path, of_it in files.items()}
+    keys = list(dict.fromkeys(key for of_file in known.values() for key in of_file))
     rows = [
         [str(path), of_it[0].line.get("model"), len(of_it), _unparsed(of_it)]
-        + [numbers.get(path, {}).get(key) for key in keys]
-        for path, of_it in _groups(found, lambda one: one.path).items()
+        + [known[path].get(key) for key in keys]
+        for path, of_it in files.items()
     ]
     named = [_MEANINGS.get(key, (key, ""))[0] for key in keys]
     return table(("file", "model", "judgments", "unparsed", *named), rows, "By file")
@@ -178,7 +207,14 @@ def _table_of_templates(found: Sequence[_Judged]) -> Html:
 
 
 def _kind(one: _Judged) -> str:
+    if "pairs" in one.line:
+        return "ranking"
     return "pairwise" if pairwise(one.line) else "pointwise"
+
+
+def _labelled(one: _Judged) -> str:
+    """Which field a label of such a judgment has; of a ranking none."""
+    return {"pairwise": "verdict", "pointwise": "score"}.get(_kind(one), "")
 
 
 def _plots(found: Sequence[_Judged]) -> list[Html]:
@@ -208,7 +244,8 @@ def _section_of_cards(found: Sequence[_Judged]) -> Html:
     cards = [_card(of_it, several) for of_it in things[:MAX_CARDS]]
     present = {tag for one in cards for tag in one.tags}
     templates = sorted({one.line["template"] for one in found})
-    choices = (("right", "wrong"), ("pairwise", "pointwise"), _STATES, templates)
+    kinds = ("pairwise", "pointwise", "ranking")
+    choices = (("right", "wrong"), kinds, _STATES, (_AGREE, _DIFFER), templates)
     filters = [[tag for tag in choice if tag in present] for choice in choices]
     notes = []
     if len(things) > MAX_CARDS:
@@ -223,9 +260,10 @@ def _section_of_cards(found: Sequence[_Judged]) -> Html:
     )
 
 
-def _thing(one: _Judged) -> tuple[str | None, ...]:
+def _thing(one: _Judged) -> tuple[Any, ...]:
     """What two judgments of the same thing have in common; pictures have a path in each file."""
-    return tuple(one.line.get(name) for name in ("id", "question", *(n for n, _ in _ANSWERS)))
+    named = (one.line.get(name) for name in ("id", "question", *(n for n, _ in _ANSWERS)))
+    return (*named, *one.line.get("responses", ()))
 
 
 def _card(of_it: Sequence[_Judged], several: bool) -> Card:
@@ -237,18 +275,38 @@ def _card(of_it: Sequence[_Judged], several: bool) -> Card:
     rulings = tuple(ruling(one.line, label, one.judge if several else "") for one in of_it)
     states = {one.line["state"] for one in of_it}
     tags = [_kind(of_it[0]), *(s for s in _STATES if s in states)]
+    consistent = [order_consistency([one.line for one in by]) for by in _by_judge(of_it)]
+    tags += [_AGREE] if 1.0 in consistent else []
+    tags += [_DIFFER] if 0.0 in consistent else []
     if label is not None:
         tags.insert(0, "right" if all(r.right for r in rulings) else "wrong")
     best = None if label is None else winner(label.get("verdict"))
     return Card(
         picture=None if not paths else paths[0] if len(paths) == 1 else paths,
         question=line.get("question", ""),
-        answers=tuple((name, line[key]) for key, name in _ANSWERS if key in line),
+        answers=_answers(of_it[0]),
         rulings=rulings,
         truth="" if label is None else _truth(label),
         best="AB".index(best) if best in ("A", "B") and "response_a" in line else None,
         tags=(*tags, *dict.fromkeys(one.line["template"] for one in of_it)),
         name=line["id"],
+    )
+
+
+def _by_judge(of_it: Sequence[_Judged]) -> list[list[_Judged]]:
+    return list(_groups(of_it, lambda one: one.path).values())
+
+
+def _answers(one: _Judged) -> tuple[tuple[str, str], ...]:
+    """What to call each answer, and its text; answers that were ranked tell their reward."""
+    line = one.line
+    if "responses" not in line:
+        return tuple((name, line[key]) for key, name in _ANSWERS if key in line)
+    rewards = line.get("rewards", [])
+    told = [f", reward {reward:g}" for reward in rewards] or [""] * len(line["responses"])
+    return tuple(
+        (f"{number}{reward}", text)
+        for number, (text, reward) in enumerate(zip(line["responses"], told, strict=False), 1)
     )
 
 

@@ -148,7 +148,10 @@ def decode(
     }
     state = jax.lax.cond(jnp.any(branches.fresh), first, lambda state: state, state)
     state = jax.lax.while_loop(unfinished, step, state | {"own": cache.own})
-    return Chosen(*state["chosen"], state["t"]), Cache(cache.pool, state["own"], state["seen"])
+    ids, logprobs, alternatives = state["chosen"]
+    return Chosen(ids, logprobs, alternatives, state["t"]), Cache(
+        cache.pool, state["own"], state["seen"]
+    )
 
 
 run = partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)(decode)

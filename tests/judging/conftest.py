@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -34,8 +35,9 @@ class ScriptedEngine:
         for prompt in prompts:
             text = self.tokenizer.decode(prompt.tokens.tolist())
             self.asked.append(text)
-            said = tuple(self.tokenizer.encode(self.say(text)))
-            answers.append([Completion(said, (0.0,) * len(said), "stop")] * n)
+            # A function may answer differently each time, as sampling does.
+            said = [tuple(self.tokenizer.encode(self.say(text))) for _ in range(n)]
+            answers.append([Completion(s, (0.0,) * len(s), "stop") for s in said])
         return answers
 
 
@@ -44,6 +46,12 @@ def critic_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "tiny"
     save_checkpoint(path, tiny_checkpoint())
     return path
+
+
+@pytest.fixture(autouse=True)
+def cache_of_this_test(tmp_path_factory: pytest.TempPathFactory, monkeypatch: Any) -> None:
+    """No test takes the judgments of another."""
+    monkeypatch.setenv("CRITIC_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -63,8 +71,8 @@ def script(critic_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
         checkpoint = load_checkpoint(folder)
         engine = ScriptedEngine(checkpoint.tokenizer, say)
 
-        def load(path: str | Path, repetition_penalty: float | None = None) -> Critic:
-            critic = Critic(checkpoint, Path(path).name, repetition_penalty=repetition_penalty)
+        def load(path: str | Path, **settings: Any) -> Critic:
+            critic = Critic(checkpoint, Path(path).name, **settings)
             monkeypatch.setattr(critic, "engine", engine)
             return critic
 

@@ -1,6 +1,7 @@
 """Answering a file of prompts."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,60 @@ def test_a_wrong_setting_is_told(
     source = write_json_lines(pictures / "in.jsonl", LINES)
     with pytest.raises(InputError, match=f"^{setting} is {value}; it must be"):
         generate_file(str(critic_folder), source, pictures / "out.jsonl", **{setting: value})
+
+
+def test_the_best_of_several_is_named(
+    critic_folder: Path, script: Any, pictures: Path, capsys: Any
+) -> None:
+    drawn = iter(["a", "aaa", "a", "aa", "??", "x", "y", "??", "b", "b", "b", "b"])
+    two = re.compile(r"\[Assistant 1\]\n(.*?)\n\[End.*\[Assistant 2\]\n(.*?)\n\[End", re.DOTALL)
+
+    def say_or_judge(prompt: str) -> str:
+        if (pair := two.search(prompt)) is None:
+            return next(drawn)
+        first, second = (text.count("a") for text in pair.groups())
+        return "no" if "??" in "".join(pair.groups()) else f"{first + 2} {second + 1}"
+
+    engine = script(say_or_judge)
+    source = write_json_lines(pictures / "in.jsonl", LINES)
+    output = pictures / "out.jsonl"
+    words = ["--model", str(critic_folder), "--input", str(source), "--output", str(output)]
+    words += ["--best-of", "4", "--judge", str(critic_folder)]
+    assert main(["generate", *words]) == 0
+    assert [s.temperature for s in engine.settings] == [0.7, 0.0]
+    assert engine.settings[0].top_p == 0.9
+    one, two_, three = [json.loads(line) for line in output.read_text().splitlines()]
+    assert one["responses"] == ["a", "aaa", "a", "aa"]
+    assert (one["state"], one["best"], one["response"]) == ("value", 1, "aaa")
+    assert one["rewards"] == [-6.0, 6.0, -6.0, 0.0] and one["judge"] == "tiny"
+    assert (one["judgments"], one["unparsed"]) == (6, 0)  # the two equal answers count once
+    assert (two_["state"], "best" in two_, two_["responses"]) == (
+        "unparsed",
+        False,
+        ["??", "x", "y", "??"],
+    )
+    assert (three["state"], three["best"], three["response"]) == ("tie", 0, "b")
+    assert three["rewards"] == [0.0] * 4 and three["judgments"] == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"without_best +1\n", printed) and re.search(r"judgments +12\n", printed)
+    assert re.search(r"unparsed_rate +0.3333\n", printed)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--best-of", "3"], "best-of and judge go together"),
+        (["--judge", "x"], "best-of and judge go together"),
+        (["--best-of", "1", "--judge", "x"], "best-of is 1; it must be at least 2"),
+        (["--best-of", "3", "--judge", "x", "--n", "2"], "n and best-of exclude each other"),
+        (["--best-of", "3", "--judge", "x", "--temperature", "0"], "temperature is 0"),
+    ],
+)
+def test_a_wrong_wish_for_the_best_is_told(
+    critic_folder: Path, script: Any, pictures: Path, capsys: Any, words: list[str], said: str
+) -> None:
+    engine = script(say)
+    source = write_json_lines(pictures / "in.jsonl", LINES)
+    assert main(["generate", "--model", str(critic_folder), "--input", str(source), *words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and said in error and not engine.asked

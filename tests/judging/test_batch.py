@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from tiny_critic import tiny_checkpoint
 
+from critic_jax.cli import main
 from critic_jax.errors import InputError
 from critic_jax.files import write_json_lines
+from critic_jax.judging import batch
 from critic_jax.judging.batch import judge_file
 
 PAIR = re.compile(r"first response: \[(.*?)\]\nThe second response: \[(.*?)\]", re.DOTALL)
@@ -238,7 +240,11 @@ def test_a_failure_leaves_an_earlier_output_as_it_was(
 
 
 def test_a_crash_in_the_middle_keeps_what_was_judged(
-    source: Path, critic_folder: Path, script: Any, tmp_path: Path
+    source: Path,
+    critic_folder: Path,
+    script: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[str] = []
 
@@ -249,6 +255,7 @@ def test_a_crash_in_the_middle_keeps_what_was_judged(
         return say(prompt)
 
     script(fails_late)
+    monkeypatch.setattr(batch, "CHUNK", 8)
     output = tmp_path / "out.jsonl"
     with pytest.raises(KeyboardInterrupt):
         judge_file(str(critic_folder), source, output, order="both")
@@ -256,7 +263,7 @@ def test_a_crash_in_the_middle_keeps_what_was_judged(
     engine = script(say)
     judge_file(str(critic_folder), source, output, order="both")
     assert len(results(output)) == 12
-    assert len(engine.asked) == 4  # eight were written before the crash
+    assert len(engine.asked) == 3  # nine were written before the crash
 
 
 def test_files_with_nothing_to_judge(critic_folder: Path, script: Any, tmp_path: Path) -> None:
@@ -267,3 +274,95 @@ def test_files_with_nothing_to_judge(critic_folder: Path, script: Any, tmp_path:
     assert summary["judgments"] == 0 and summary["unparsed_rate"] is None
     with pytest.raises(InputError, match=r"none.jsonl: no such file"):
         judge_file(str(critic_folder), tmp_path / "none.jsonl", tmp_path / "out.jsonl")
+
+
+def test_lines_with_one_picture_are_asked_together(
+    pictures: Path, critic_folder: Path, script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch, "CHUNK", 3)
+    engine = script(say)
+    lines = [line(2 * n) | {"id": f"q{n}", "image": f"{n % 2}.png"} for n in range(10)]
+    source = write_json_lines(pictures / "in.jsonl", lines)
+    output = pictures / "out.jsonl"
+    judge_file(str(critic_folder), source, output)
+    assert [r["id"] for r in results(output)] == [f"q{n}" for n in range(10)]
+    counts = [text.count("a" * 3) for text in engine.asked]
+    assert len(counts) == 10
+    shown = [SINGLE.search(text) for text in engine.asked]
+    asked = [len(m[1]) // 2 % 2 if "?" not in m[1] else 0 for m in shown if m]
+    assert asked == [0] * 5 + [1] * 5
+
+
+def test_what_was_judged_before_is_taken_from_the_cache(
+    source: Path, critic_folder: Path, script: Any, tmp_path: Path, capsys: Any
+) -> None:
+    engine = script(say)
+    words = ["judge", "--model", str(critic_folder), "--input", str(source), "--order", "both"]
+    outputs = [tmp_path / f"{n}.jsonl" for n in range(4)]
+    assert main([*words, "--output", str(outputs[0])]) == 0
+    assert main([*words, "--output", str(outputs[1])]) == 0
+    assert len(engine.asked) == 12 and outputs[1].read_bytes() == outputs[0].read_bytes()
+    assert main([*words, "--output", str(outputs[2]), "--no-cache"]) == 0
+    assert main([*words, "--output", str(outputs[3]), "--cache", str(tmp_path / "own")]) == 0
+    assert len(engine.asked) == 36
+    assert {path.read_bytes() for path in outputs} == {outputs[0].read_bytes()}
+    assert len([p for p in (tmp_path / "own").rglob("*") if p.is_file()]) == 12
+    assert main([*words, "--output", str(outputs[0]), "--no-cache", "--cache", "x"]) == 2
+    assert "--cache and --no-cache exclude each other" in capsys.readouterr().err
+
+
+def test_sampling_makes_another_judge(
+    source: Path, critic_folder: Path, script: Any, tmp_path: Path
+) -> None:
+    engine = script(say)
+
+    def judge(name: str, **settings: Any) -> str:
+        return str(
+            judge_file(str(critic_folder), source, tmp_path / name, **settings)["fingerprint"]
+        )
+
+    greedy = judge("a")
+    assert judge("b", seed=5) == greedy  # nothing is drawn
+    assert {s.seed for s in engine.settings} == {0}
+    engine.settings.clear()
+    drawn = judge("c", temperature=0.5, seed=5, max_new_tokens=7)
+    (sampling,) = set(engine.settings)
+    assert (sampling.temperature, sampling.seed, sampling.max_new_tokens) == (0.5, 5, 7)
+    assert len({greedy, drawn, judge("d", temperature=0.5, seed=6, max_new_tokens=7)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--fail-under", "mean_score=20", "--fail-on-unparsed", "0.2"], 0, ""),
+        (["--fail-under", "mean_score=30"], 1, "mean_score is 26.67, under 30"),
+        (["--fail-on-unparsed", "0.1"], 1, "unparsed_rate is 0.125, over 0.1"),
+        (
+            ["--fail-under", "judgments=9", "--fail-under", "order_consistency=1"],
+            1,
+            "judgments is 8, under 9; order_consistency is not known",
+        ),
+        (["--fail-under", "accuracy=1"], 2, "no metric is called 'accuracy'"),
+        (["--fail-on-unparsed", "12"], 2, "should be a share from 0 to 1"),
+    ],
+)
+def test_a_limit_that_is_missed_is_exit_code_1_once_all_is_written(
+    source: Path,
+    critic_folder: Path,
+    script: Any,
+    tmp_path: Path,
+    capsys: Any,
+    words: list[str],
+    code: int,
+    said: str,
+) -> None:
+    script(say)
+    output = tmp_path / "out.jsonl"
+    files = ["--input", str(source), "--output", str(output), "--json"]
+    assert main(["judge", "--model", str(critic_folder), *files, *words]) == code
+    printed = capsys.readouterr()
+    assert said in printed.err and printed.err.count("\n") == (code != 0)
+    assert output.exists() == (code != 2)
+    if code != 2:
+        assert json.loads(printed.out) == json.loads((tmp_path / "summary.json").read_text())
+        assert len(results(output)) == 8

@@ -2,10 +2,13 @@
 
 import json
 import re
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from critic_jax.errors import InputError
 from critic_jax.files import write_json_lines
@@ -128,6 +131,8 @@ def _lines(folder: Path, *fields: dict[str, Any]) -> list[JudgeLine]:
 
 def test_a_result_says_what_was_judged(tmp_path: Path) -> None:
     elsewhere = str(tmp_path / "far" / "c.png")
+    Image.new("RGB", (4, 4), (1, 2, 3)).save(tmp_path / "own.png")
+    raw = (tmp_path / "own.png").read_bytes()
     lines = _lines(
         tmp_path / "data",
         {"id": 1, "image": "p/a.png", "question": "<image>\nWhich?", "response": "A 7."},
@@ -138,11 +143,17 @@ def test_a_result_says_what_was_judged(tmp_path: Path) -> None:
             "response_a": "1",
             "response_b": "",
         },
-        {"id": 3, "image": {"bytes": "aGFt"}, "question": "?", "response": "x"},
+        {
+            "id": 3,
+            "image": [{"bytes": b64encode(raw).decode()}, "p/a.png"],
+            "question": "?",
+            "response": "x",
+        },
         {"id": 4, "question": "?", "response": "x", "reference": "y"},
     )
     out = tmp_path / "runs" / "one"
-    assert [line.shown(out) for line in lines] == [
+    kept = f"pictures/{sha256(raw).hexdigest()[:24]}.png"
+    assert [line.shown(out) for line in lines * 2][4:] == [
         {"image": "../../data/p/a.png", "question": "Which?", "response": "A 7."},
         {
             "image": ["../../data/a.png", "../../far/c.png"],
@@ -150,9 +161,11 @@ def test_a_result_says_what_was_judged(tmp_path: Path) -> None:
             "response_a": "1",
             "response_b": "",
         },
-        {"question": "?", "response": "x"},
+        {"image": [kept, "../../data/p/a.png"], "question": "?", "response": "x"},
         {"question": "?", "response": "x"},
     ]
+    assert [p.name for p in (out / "pictures").iterdir()] == [kept.split("/")[1]]
+    assert (out / kept).read_bytes() == raw
 
 
 def test_a_picture_is_found_from_results_behind_a_link(tmp_path: Path) -> None:

@@ -78,7 +78,8 @@ def write(folder: Path, name: str, lines: list[dict[str, Any]]) -> Path:
 def cards(text: str) -> dict[str, tuple[set[str], str]]:
     """Of each card by its name: its tags, and its markup."""
     found = {}
-    for tags, body in re.findall(r'<article class="card" data-tags="(.*?)">(.*?)</article>', text):
+    whole = r'<article class="card" data-tags="(.*?)">(.*?)</article>'
+    for tags, body in re.findall(whole, text, re.DOTALL):
         name = re.search(r'<p class="name">(.*?)</p>', body)
         assert name is not None and name[1] not in found
         found[name[1]] = (set(json.loads(html.unescape(tags))), body)
@@ -113,7 +114,12 @@ def test_counts_and_plots_without_labels(tmp_path: Path) -> None:
     path = write(tmp_path, "r.jsonl", RESULTS)
     output = write_results_page([path], tmp_path / "new" / "page.html")
     text = output.read_text(encoding="utf-8")
-    assert facts_of(text) == {"Judgments": "9", "Unparsed": "0.2222"}
+    assert facts_of(text) == {
+        "Judgments": "9",
+        "Unparsed": "0.2222",
+        "Order consistency": "0.5",
+        "Position bias": "0.5",
+    }
     assert "6 of pairs, 3 of single answers" in text and "What owl said" in text
     assert rows_of(text, "By template") == [
         ["owl", "wildvision", "pairwise", "6", "0.1667", "–"],
@@ -130,6 +136,7 @@ def test_counts_and_plots_without_labels(tmp_path: Path) -> None:
     assert filters(text) == [
         ["pairwise", "pointwise"],
         ["value", "tie", "unparsed"],
+        ["orders agree", "orders differ"],
         ["critic-pointwise", "wildvision"],
     ]
     assert "True verdict" not in text and "counts as right" not in text and "<img" not in text
@@ -140,7 +147,8 @@ def test_cards_show_what_was_judged_and_said(tmp_path: Path) -> None:
     found = cards(write_results_page([path], tmp_path / "page.html").read_text(encoding="utf-8"))
     assert list(found) == ["p1", "p2", "p3", "p4", "s1", "s2", "s3"]
     tags, body = found["p2"]
-    assert tags == {"pairwise", "value", "wildvision"}
+    assert tags == {"pairwise", "value", "orders differ", "wildvision"}
+    assert "orders agree" in found["p1"][0]
     for shown in (
         "question of p2",
         "first answer of p2",
@@ -226,6 +234,37 @@ def test_several_files_share_cards_and_get_a_table(tmp_path: Path) -> None:
     }
 
 
+def test_a_ranking_is_a_card_of_all_its_answers(tmp_path: Path) -> None:
+    pairs = [
+        {"first": i, "second": j, "state": "value", "verdict": "A", "raw": f"raw {i} {j}"}
+        for i in range(3)
+        for j in range(3)
+        if i != j
+    ]
+    pairs[0] |= {"state": "unparsed"}
+    line = {"id": "r1", "state": "value", "rewards": [2.5, -4.0, 1.5], "ranking": [0, 2, 1]}
+    line |= {"pairs": pairs, "template": "mt-bench", "model": "owl", "question": "Which of these?"}
+    ranked = line | {"responses": ["one", "two", "three"]}
+    bare = {"id": "r2", "state": "unparsed", "why": "no pair", "pairs": pairs, "template": "mmhal"}
+    path = write(tmp_path, "r.jsonl", [ranked, single("s1", 10), bare, ranked | {"id": "r3"}])
+    text = write_results_page([path], tmp_path / "page.html").read_text(encoding="utf-8")
+    tags, body = cards(text)["r1"]
+    assert tags == {"ranking", "value", "mt-bench"}
+    assert re.findall(r"<h4>(.*?)</h4><p dir=\"auto\">(.*?)</p>", body) == [
+        ("1, reward 2.5", "one"),
+        ("2, reward -4", "two"),
+        ("3, reward 1.5", "three"),
+    ]
+    assert "Ranked 1 &gt; 3 &gt; 2" in body and "[3 before 1]\nraw 2 0" in body
+    assert "No verdict (no pair)" in cards(text)["r2"][1]
+    assert "0 of pairs, 1 of single answers, 3 rankings" in text
+    assert facts_of(text)["Unparsed"] == "0.1579"  # 3 of 19: a ranking counts as its six pairs
+    assert ["pointwise", "ranking"] in filters(text)
+    labels = write(tmp_path, "l.jsonl", [{"id": "r1", "verdict": "A"}])
+    with pytest.raises(InputError, match=r"l.jsonl: id 'r1' is a ranking in .*r.jsonl"):
+        write_results_page([path], tmp_path / "page.html", labels)
+
+
 def test_files_of_one_model_go_by_their_paths(tmp_path: Path) -> None:
     paths = [write(tmp_path, name, [single("s1", 5)]) for name in ("a.jsonl", "b.jsonl")]
     text = write_results_page(paths, tmp_path / "page.html").read_text(encoding="utf-8")
@@ -297,6 +336,7 @@ def test_the_verb_joins_agreement_and_page(
         "Unparsed": "0.2222",
         "Pairwise accuracy": "0.6667",
         "Order consistency": "0.5",
+        "Position bias": "0.5",
         "Pearson r": "1",
         "Unparsed, labelled": "0.125",
     }

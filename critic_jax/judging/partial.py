@@ -1,0 +1,104 @@
+"""Results while they are being made: a file beside the output that a later run goes on from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from critic_jax.data import read_json_lines
+from critic_jax.errors import InputError
+from critic_jax.files import write_atomically
+from critic_jax.judging.judgment import Order
+
+Key = tuple[str, Order]
+"""The id of a line, and the order in which its answers were shown."""
+
+
+class Partial:
+    """The results so far of one output: `output` + ".partial", or the output of an earlier run.
+
+    done: what has a result. It is a context manager that opens the file for `write`.
+    """
+
+    def __init__(self, output: Path, model: str) -> None:
+        """Take up what is there; a line that a kill cut short leaves it.
+
+        Raises InputError for results of another model's name, or for something else.
+        """
+        self._output = output
+        self.path = output.with_name(output.name + ".partial")
+        self._model = model
+        self.done: set[Key] = set()
+        self._prints: set[str] = set()
+        output.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            written = self.path.read_bytes()
+            if not written.endswith(b"\n"):
+                write_atomically(self.path, written[: written.rfind(b"\n") + 1].decode())
+            self._take_up(self.path)
+        elif output.exists():
+            self._take_up(output)
+            write_atomically(self.path, output.read_text(encoding="utf-8"))
+
+    def _take_up(self, source: Path) -> None:
+        for number, fields in read_json_lines(source):
+            other = fields.get("model")
+            if other != self._model or not isinstance(fields.get("id"), str):
+                said = "no judgment" if other is None else f"a judgment of model {other!r}"
+                raise InputError(
+                    f"{source} line {number}: is {said}, not of {self._model!r}; "
+                    "name another output, or remove this file"
+                )
+            self.done.add(key_of(fields))
+            self._prints.add(str(fields.get("fingerprint")))
+
+    def check_fingerprint(self, fingerprint: str) -> None:
+        """Raise InputError if earlier results are of another model with the same name."""
+        if others := sorted(self._prints - {fingerprint}):
+            raise InputError(
+                f"{self.path}: holds judgments of a {self._model!r} with the fingerprint "
+                f"{others[0]}, this one has {fingerprint}: other weights or sampler settings; "
+                "name another output"
+            )
+
+    def __enter__(self) -> Self:
+        self._file = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def write(self, fields: Mapping[str, Any]) -> None:
+        """Add a result; a kill from here on does not lose it."""
+        self._file.write(json.dumps(fields, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def sync(self) -> None:
+        """See that what was added outlives a power cut too."""
+        os.fsync(self._file.fileno())
+
+    def results(self, wanted: Sequence[Key], keep_others: bool) -> list[dict[str, Any]]:
+        """The results in the order wanted; the others behind them, if they are kept."""
+        if not self.path.exists():
+            return []
+        found = {key_of(fields): fields for _, fields in read_json_lines(self.path)}
+        results = [fields for key in wanted if (fields := found.pop(key, None)) is not None]
+        return [*results, *found.values()] if keep_others else results
+
+    def finish(self) -> None:
+        """Remove the file: its results stand in the output."""
+        self.path.unlink(missing_ok=True)
+
+
+def key_of(fields: Mapping[str, Any]) -> Key:
+    """What a results line is the result of."""
+    return fields["id"], fields.get("order", "ab")

@@ -1,0 +1,51 @@
+"""Lines with several answers: every ordered pair is asked, and rewards come of the verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from critic_jax.judging.ask import Ask
+from critic_jax.judging.judgment import Judgment
+from critic_jax.judging.rank import check_relative, ordered_pairs, ranking
+from critic_jax.judging.templates import Template, get_template
+
+
+def pair_asks(
+    visuals: tuple[Any, ...],
+    template: Template,
+    texts: dict[str, str | None],
+    responses: Sequence[str],
+) -> list[Ask]:
+    """What a judge is asked to rank answers: one question for each of `ordered_pairs`."""
+    return [
+        Ask(visuals, template, {**texts, "response_a": responses[i], "response_b": responses[j]})
+        for i, j in ordered_pairs(len(responses))
+    ]
+
+
+def rank_fields(judgments: Sequence[Judgment], count: int) -> dict[str, Any]:
+    """The fields of a result that ranks `count` answers, from its pairs' judgments in order.
+
+    rewards and ranking: those of `rank.Ranking`, best first. state: `unparsed` where an answer has
+    no pair that was parsed in both orders, `tie` where no single answer is best.
+    """
+    pairs = ordered_pairs(count)
+    template = get_template(judgments[0].template)
+    ranked = ranking(count, pairs, judgments, check_relative(template, None))
+    fields: dict[str, Any] = {}
+    if None in ranked.rewards:
+        fields["state"] = "unparsed"
+        fields["why"] = "an answer has no pair that was parsed in both orders"
+    else:
+        rewards, order = ranked.rewards, ranked.order
+        fields["state"] = "tie" if rewards[order[0]] == rewards[order[1]] else "value"
+        fields |= {"rewards": list(rewards), "ranking": list(order)}
+    said = [_pair_fields(p.first, p.second, p.judgment) for p in ranked.pairs]
+    return fields | {"pairs": said, "template": judgments[0].template, "model": judgments[0].model}
+
+
+def _pair_fields(first: int, second: int, one: Judgment) -> dict[str, Any]:
+    """One pair as the result tells it: who was asked what is said once, on the line."""
+    said = {n: v for n, v in one.to_dict().items() if n not in ("template", "model")}
+    return {"first": first, "second": second, **said}

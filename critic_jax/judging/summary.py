@@ -1,0 +1,129 @@
+"""A file of judgments in numbers, and the limits that a run may be held to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from critic_jax.errors import InputError, WorkError
+from critic_jax.judging.judgment import winner
+
+Line = Mapping[str, Any]
+
+METRICS = ("judgments", "mean_score", "order_consistency")
+"""Numbers of a summary that are better when they are larger."""
+
+
+def summarise(results: Sequence[Line], model: str) -> dict[str, Any]:
+    """Counts of result lines, and beside them always the rate of answers that held no verdict.
+
+    A ranking counts as its pairs, each a judgment. `order_consistency` and `position_bias` stand
+    there if pairs were asked in both orders, `ranked` and `ties` if answers were ranked.
+    """
+    judged = [one for r in results for one in r.get("pairs", [r])]
+    unparsed = sum(one["state"] == "unparsed" for one in judged)
+    scores = [r["score"] for r in results if "score" in r]
+    verdicts: dict[str, int] = {}
+    for r in results:
+        if "verdict" in r:
+            verdicts[r["verdict"]] = verdicts.get(r["verdict"], 0) + 1
+    counts = {
+        "model": model,
+        "fingerprint": results[0].get("fingerprint") if results else None,
+        "judgments": len(judged),
+        "unparsed": unparsed,
+        "unparsed_rate": unparsed / len(judged) if judged else None,
+        "mean_score": sum(scores) / len(scores) if scores else None,
+        "verdicts": dict(sorted(verdicts.items())),
+    }
+    if ranked := [r for r in results if "pairs" in r]:
+        counts |= {"ranked": len(ranked), "ties": sum(r["state"] == "tie" for r in ranked)}
+    if not any("order" in r for r in results):
+        return counts
+    return counts | {
+        "order_consistency": order_consistency(results),
+        "position_bias": position_bias(results),
+    }
+
+
+def order_consistency(results: Sequence[Line]) -> float | None:
+    """Share of pairs asked in both orders whose two verdicts name the same winner.
+
+    Where one of the two is unparsed, they don't. None where no pair was asked in both.
+    """
+    both = _both(results)
+    same = [w["ab"] is not None and w["ab"] == w["ba"] for w in both]
+    return sum(same) / len(same) if same else None
+
+
+def position_bias(results: Sequence[Line]) -> float | None:
+    """How much more often the answer shown first wins than the one shown second, from -1 to 1.
+
+    Of all parsed verdicts on pairs asked in both orders: the share that the first answer won less
+    the share that the second won; a tie is neither. A judge that looks at the answers alone has 0.
+    None where there is none.
+    """
+    firsts = {"ab": "A", "ba": "B"}
+    won = [
+        0 if named == "tie" else 1 if named == firsts[order] else -1
+        for winners in _both(results)
+        for order, named in winners.items()
+        if named is not None
+    ]
+    return sum(won) / len(won) if won else None
+
+
+def _both(results: Sequence[Line]) -> list[dict[str, str | None]]:
+    """Of each pair asked in both orders: the winner in each, None for an unparsed judgment."""
+    orders: dict[str, dict[str, str | None]] = {}
+    for r in results:
+        if "order" in r:
+            orders.setdefault(r["id"], {})[r["order"]] = winner(r.get("verdict"))
+    return [o for o in orders.values() if len(o) == 2]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run is held to: the least value by metric, the largest rate of unparsed judgments."""
+
+    under: Mapping[str, float]
+    unparsed: float | None
+
+    def check(self, summary: Mapping[str, Any]) -> None:
+        """Raise WorkError that names every limit missed. A metric that is not known misses its."""
+        missed = []
+        for name, least in self.under.items():
+            value = summary.get(name)
+            if value is None:
+                missed.append(f"{name} is not known, as nothing was judged that gives it")
+            elif value < least:
+                missed.append(f"{name} is {value:.4g}, under {least:g}")
+        rate = summary["unparsed_rate"]
+        if self.unparsed is not None and rate is not None and rate > self.unparsed:
+            missed.append(f"unparsed_rate is {rate:.4g}, over {self.unparsed:g}")
+        if missed:
+            raise WorkError("; ".join(missed))
+
+
+def parse_limits(words: Sequence[str], unparsed: float | None) -> Limits:
+    """Limits of `METRIC=VALUE` words and a rate. Raises InputError for what is neither."""
+    under: dict[str, float] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        if name not in METRICS:
+            raise InputError(
+                f"--fail-under {word}: no metric is called {name!r}; there are {', '.join(METRICS)}"
+            )
+        try:
+            under[name] = float(value)
+            if math.isnan(under[name]):
+                raise ValueError
+        except ValueError:
+            raise InputError(
+                f"--fail-under {word}: {value!r} is no number; give {name}=VALUE"
+            ) from None
+    if unparsed is not None and not 0 <= unparsed <= 1:
+        raise InputError(f"--fail-on-unparsed {unparsed:g}: should be a share from 0 to 1")
+    return Limits(under, unparsed)
