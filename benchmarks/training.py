@@ -113,7 +113,7 @@ def run_jax(variant: Variant, folder: Path) -> dict[str, float]:
     state = {"params": params, "opt_state": tx.init(params), "step": jnp.int32(0)}
     del params
     # A row at a time, as the peer takes a record: no more need be in memory at once.
-    options = StepOptions(accumulate=len(rows))
+    options = StepOptions("products", len(rows))
     step = make_step(read.config, jnp.dtype(jnp.float32), tx, options)
     losses, seconds = [], []
     for _ in range(STEPS):

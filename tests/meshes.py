@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "accumulate": {"accumulate": 2, "remat": "block"},
     "token, accumulate": {"loss_mean": "token", "accumulate": 4},
     "block": {"remat": "block"},
+    "products": {"remat": "products"},
     "token": {"loss_mean": "token"},
 }
 ROWS, TOKENS, TILES = 8, 64, 4

@@ -8,8 +8,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
+from critic_jax.models.cpu_attention import rows_backward, rows_forward
+from critic_jax.models.layers import ATTENDED
 from critic_jax.models.tree_flash import flash_backward, flash_forward
 from critic_jax.sharding import ACTIVATIONS, mesh_size
 
@@ -64,10 +67,11 @@ def _forward(
     # keep as zeros; so the two passes are chosen apart, between functions of the same arrays.
     out, sums = jax.lax.platform_dependent(
         *arrays,
-        cpu=without_sums(_of_rows),
+        cpu=rows_forward,
         tpu=functools.partial(_on_devices, flash_forward),
         default=without_sums(_query_blocks),
     )
+    out, sums = checkpoint_name((out, sums), ATTENDED)
     return out, (*arrays, out, sums)
 
 
@@ -82,7 +86,7 @@ def _backward(saved: Saved, d_out: jax.Array) -> tuple[jax.Array | None, ...]:
     dq, dk, dv = jax.lax.platform_dependent(
         *saved,
         d_out,
-        cpu=again(_of_rows),
+        cpu=rows_backward,
         tpu=functools.partial(_on_devices, flash_backward),
         default=again(_query_blocks),
     )
@@ -90,6 +94,42 @@ def _backward(saved: Saved, d_out: jax.Array) -> tuple[jax.Array | None, ...]:
 
 
 tree_attention.defvjp(_forward, _backward)
+
+
+@jax.custom_vjp
+def full_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Attention in which every query sees every key: q, k and v [B, S, N, H] -> [B, S, N, H].
+
+    Its backward pass keeps nothing of [S, S].
+    """
+    return _full_forward(q, k, v)[0]
+
+
+def _full_forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Saved]:
+    def plain(q: jax.Array, k: jax.Array, v: jax.Array) -> Saved:
+        return attend(q, k, v, None), jnp.zeros(q.shape[:3], jnp.float32)
+
+    out, sums = jax.lax.platform_dependent(
+        q, k, v, cpu=functools.partial(rows_forward, visible_until=None), default=plain
+    )
+    out, sums = checkpoint_name((out, sums), ATTENDED)
+    return out, (q, k, v, out, sums)
+
+
+def _full_backward(saved: Saved, d_out: jax.Array) -> Saved:
+    def quick(*arrays: jax.Array) -> Saved:
+        q, k, v, out, sums, d_out = arrays
+        return rows_backward(q, k, v, None, out, sums, d_out)
+
+    def plain(*arrays: jax.Array) -> Saved:
+        q, k, v, _, _, d_out = arrays
+        # Within a rematerialised layer the compiler finds these products made already.
+        return jax.vjp(functools.partial(attend, mask=None), q, k, v)[1](d_out)
+
+    return jax.lax.platform_dependent(*saved, d_out, cpu=quick, default=plain)
+
+
+full_attention.defvjp(_full_forward, _full_backward)
 
 
 def _on_devices(kernel: Callable[..., Saved], *arrays: jax.Array) -> Saved:
@@ -147,37 +187,3 @@ def _query_blocks(q: jax.Array, k: jax.Array, v: jax.Array, visible_until: jax.A
         of_block = jax.checkpoint(functools.partial(mixed, keys=keys))
         out.append(jax.lax.map(of_block, begins))
     return jnp.concatenate(out).swapaxes(0, 1).reshape(b, blocks * block, *q.shape[2:])[:, :s]
-
-
-def _of_rows(q: jax.Array, k: jax.Array, v: jax.Array, visible_until: jax.Array) -> jax.Array:
-    """Row by row and head by head, each block of queries over the keys before its end.
-
-    On a CPU a batched product runs at a sixth of the speed of plain ones, half of a dense mask is
-    never seen, and [S, S] scores cost more to keep for the backward pass than to compute again.
-    """
-    s, n, h = q.shape[1:]
-    kv_heads, groups = k.shape[2], n // k.shape[2]
-    block = max(128, -(-s // 16))
-    scale = jnp.float32(h**-0.5)
-
-    @jax.checkpoint
-    def row(arrays: tuple[jax.Array, ...]) -> jax.Array:
-        q, k, v, until = arrays
-        grouped = q.reshape(s, kv_heads, groups, h)
-        blocks = []
-        for begin in range(0, s, block):
-            end = min(s, begin + block)
-            mask = tree_mask(until[:end], jnp.arange(begin, end))
-            heads = []
-            for head in range(kv_heads):
-                rows = grouped[begin:end, head].reshape(-1, h)
-                scores = jnp.dot(rows, k[:end, head].T, preferred_element_type=jnp.float32)
-                scores = scores.reshape(end - begin, groups, end) * scale
-                scores = jnp.where(mask[:, None], scores, jnp.finfo(jnp.float32).min)
-                weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-                mixed = weights.reshape(-1, end) @ v[:end, head]
-                heads.append(mixed.reshape(end - begin, groups, h))
-            blocks.append(jnp.stack(heads, axis=1))
-        return jnp.concatenate(blocks).reshape(s, n, h)
-
-    return jax.lax.map(row, (q, k, v, visible_until))

@@ -19,7 +19,9 @@ from jax.ad_checkpoint import checkpoint_name
 from critic_jax.models.nf4 import product
 
 Axes = tuple[str | None, ...]
-Remat = Literal["none", "block", "offload"]
+Remat = Literal["none", "products", "block", "offload"]
+ATTENDED = "attended"
+"""The name under which attention's results are kept, or computed again."""
 
 
 def param(value: jax.Array, axes: Axes) -> nnx.Param:
@@ -105,8 +107,9 @@ def scan(
     """Run `step(layer, carry) -> (carry, output)` over stacked layers; outputs come back stacked.
 
     Compiles one layer, whatever their number. `remat` says what a backward pass finds in memory:
-    everything that the forward pass made ("none"), only each layer's input ("block"), or that input
-    in the host's memory ("offload"); the rest is computed again.
+    everything that the forward pass made ("none"), what matrix products and attention made
+    ("products"), only each layer's input ("block"), or that input in the host's memory ("offload");
+    the rest is computed again.
     """
     graph, params = nnx.split(stacked)
 
@@ -115,6 +118,13 @@ def scan(
 
     if remat == "block":
         body = jax.checkpoint(body, prevent_cse=False)
+    elif remat == "products":
+        policies = jax.checkpoint_policies
+        policy = policies.save_from_both_policies(
+            policies.dots_with_no_batch_dims_saveable,
+            policies.save_only_these_names(ATTENDED),
+        )
+        body = jax.checkpoint(body, prevent_cse=False, policy=policy)
     elif remat == "offload":
         policy = jax.checkpoint_policies.save_and_offload_only_these_names(
             names_which_can_be_saved=[],

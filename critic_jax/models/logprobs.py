@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -9,8 +10,11 @@ import jax.numpy as jnp
 
 from critic_jax.sharding import mesh_size, spread
 
-CHUNK = 1024
-"""Tokens whose logits [CHUNK, V] are in memory at a time, on each device that holds rows."""
+Pair = tuple[jax.Array, jax.Array]
+
+CHUNK, CPU_CHUNK = 1024, 256
+"""Tokens whose logits [CHUNK, V] are in memory at a time, on each device that holds rows. A CPU has
+no matrix unit to fill, and is slow at getting new memory. What remains goes by quarters of it."""
 
 
 def token_logprobs(
@@ -18,7 +22,7 @@ def token_logprobs(
     head: jax.Array,
     targets: jax.Array,
     wanted: jax.Array | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> jax.Array:
     """log p(targets) in float32: hidden [B, S, D], head [V, D], targets int [B, S] -> [B, S].
 
@@ -32,50 +36,82 @@ def token_logprobs(
     groups = groups if b % groups == 0 else 1
     wanted = jnp.ones((b, s), bool) if wanted is None else wanted
     flat = spread(hidden, "rows", None, None).reshape(groups, -1, d)
-    chunk = min(chunk, flat.shape[1])
     found = _grouped(chunk, flat, head, targets.reshape(groups, -1), wanted.reshape(groups, -1))
     return found.reshape(b, s)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _grouped(
-    chunk: int, hidden: jax.Array, head: jax.Array, targets: jax.Array, wanted: jax.Array
+    chunk: int | None, hidden: jax.Array, head: jax.Array, targets: jax.Array, wanted: jax.Array
 ) -> jax.Array:
     """hidden [G, n, D], head [V, D], targets and wanted [G, n] -> log-probabilities [G, n]."""
     return _forward(chunk, hidden, head, targets, wanted)[0]
 
 
 def _forward(
-    chunk: int, hidden: jax.Array, head: jax.Array, targets: jax.Array, wanted: jax.Array
+    chunk: int | None, hidden: jax.Array, head: jax.Array, targets: jax.Array, wanted: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    order, place = _wanted_first(wanted, chunk)
-    matrix = _whole(head, hidden.dtype)
-
-    def body(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        picks = jax.lax.dynamic_slice_in_dim(order, i * chunk, chunk, 1)
-        logits = _logits(_take(hidden, picks), matrix)
-        norm = jax.nn.logsumexp(logits, axis=-1)
-        picked = jnp.take_along_axis(logits, _take(targets, picks)[..., None], axis=-1)[..., 0]
-        return _put(carry[0], picked - norm, i * chunk), _put(carry[1], norm, i * chunk)
-
-    empty = jnp.zeros(order.shape, jnp.float32)
-    sorted_logprobs, norms = jax.lax.fori_loop(0, _chunks(wanted, chunk), body, (empty, empty))
-    logprobs = jnp.where(wanted, _take(sorted_logprobs, place), 0)
-    return logprobs, (hidden, head, targets, wanted, norms)
+    arrays = (hidden, head, targets, wanted)
+    logprobs, norms = _on_platform(chunk, _logprobs, arrays)
+    return logprobs, (*arrays, norms)
 
 
 def _backward(
-    chunk: int, saved: tuple[jax.Array, ...], gradient: jax.Array
+    chunk: int | None, saved: tuple[jax.Array, ...], gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, None, None]:
-    hidden, head, targets, wanted, norms = saved
+    by_hidden, by_head = _on_platform(chunk, _gradients, (*saved, gradient))
+    return by_hidden, by_head, None, None
+
+
+_grouped.defvjp(_forward, _backward)
+
+
+def _on_platform(
+    chunk: int | None, work: Callable[..., Pair], arrays: tuple[jax.Array, ...]
+) -> Pair:
+    tokens = arrays[0].shape[1]
+    if chunk is not None:
+        return work(min(chunk, tokens), *arrays)
+    cpu, default = (partial(work, min(size, tokens)) for size in (CPU_CHUNK, CHUNK))
+    return jax.lax.platform_dependent(*arrays, cpu=cpu, default=default)
+
+
+def _logprobs(
+    chunk: int, hidden: jax.Array, head: jax.Array, targets: jax.Array, wanted: jax.Array
+) -> Pair:
+    """Log-probabilities and the logarithms of what they are divided by, both [G, n]."""
+    order, place = _wanted_first(wanted, chunk)
+    matrix = _whole(head, hidden.dtype)
+
+    def body(start: jax.Array, size: int, found: Pair) -> Pair:
+        picks = jax.lax.dynamic_slice_in_dim(order, start, size, 1)
+        logits = _logits(_take(hidden, picks), matrix)
+        norm = jax.nn.logsumexp(logits, axis=-1)
+        picked = jnp.take_along_axis(logits, _take(targets, picks)[..., None], axis=-1)[..., 0]
+        return _put(found[0], picked - norm, start), _put(found[1], norm, start)
+
+    empty = jnp.zeros(order.shape, jnp.float32)
+    logprobs, norms = (_take(x, place) for x in _in_chunks(wanted, chunk, body, (empty, empty)))
+    return jnp.where(wanted, logprobs, 0), norms
+
+
+def _gradients(
+    chunk: int,
+    hidden: jax.Array,
+    head: jax.Array,
+    targets: jax.Array,
+    wanted: jax.Array,
+    norms: jax.Array,
+    gradient: jax.Array,
+) -> Pair:
+    """By hidden and by head, from those by log-probabilities [G, n]."""
     order, place = _wanted_first(wanted, chunk)
     matrix = _whole(head, hidden.dtype)
     gradient = jnp.where(wanted, gradient, 0)
 
-    def body(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        by_hidden, by_head = carry
-        picks = jax.lax.dynamic_slice_in_dim(order, i * chunk, chunk, 1)
-        norm = jax.lax.dynamic_slice_in_dim(norms, i * chunk, chunk, 1)
+    def body(start: jax.Array, size: int, found: Pair) -> Pair:
+        by_hidden, by_head = found
+        picks = jax.lax.dynamic_slice_in_dim(order, start, size, 1)
         h = _take(hidden, picks)
         logits = _logits(h, matrix)
         # d log p(t) / d logits = onehot(t) - softmax(logits)
@@ -83,37 +119,43 @@ def _backward(
             jax.lax.broadcasted_iota(jnp.int32, logits.shape, 2) == _take(targets, picks)[..., None]
         )
         # Behind the last token, picks point at tokens that had their turn.
-        real = i * chunk + jnp.arange(chunk) < gradient.shape[1]
+        real = start + jnp.arange(size) < gradient.shape[1]
         scale = jnp.where(real, _take(gradient, picks), 0)[..., None]
-        by_logits = (scale * (hot - jnp.exp(logits - norm[..., None]))).astype(h.dtype)
+        softmax = jnp.exp(logits - _take(norms, picks)[..., None])
+        by_logits = (scale * (hot - softmax)).astype(h.dtype)
         of_hidden = jnp.einsum("gcv,vd->gcd", by_logits, matrix)
         of_head = jnp.einsum("gcv,gcd->vd", by_logits, h, preferred_element_type=jnp.float32)
-        return _put(by_hidden, of_hidden, i * chunk), by_head + of_head
+        return _put(by_hidden, of_hidden, start), by_head + of_head
 
     start = (
         jnp.zeros((*order.shape, hidden.shape[-1]), hidden.dtype),
         spread(jnp.zeros(head.shape, jnp.float32), "vocab", None),
     )
-    by_hidden, by_head = jax.lax.fori_loop(0, _chunks(wanted, chunk), body, start)
+    by_hidden, by_head = _in_chunks(wanted, chunk, body, start)
     by_hidden = jnp.where(wanted[..., None], _take(by_hidden, place), 0)
-    return by_hidden, by_head.astype(head.dtype), None, None
-
-
-_grouped.defvjp(_forward, _backward)
+    return by_hidden, by_head.astype(head.dtype)
 
 
 def _wanted_first(wanted: jax.Array, chunk: int) -> tuple[jax.Array, jax.Array]:
     """(order [G, n'], place [G, n]): which token comes when, wanted ones first; and its inverse.
 
-    n' is n rounded up to whole chunks; the rest points at tokens again and is never read back.
+    n' has room for a last chunk; the rest points at tokens again and is never read back.
     """
     order = jnp.argsort(~wanted, axis=-1, stable=True)
-    return jnp.pad(order, ((0, 0), (0, -order.shape[1] % chunk))), jnp.argsort(order, axis=-1)
+    return jnp.pad(order, ((0, 0), (0, chunk))), jnp.argsort(order, axis=-1)
 
 
-def _chunks(wanted: jax.Array, chunk: int) -> jax.Array:
-    """Chunks that the fullest group needs; all go through as many."""
-    return -(-jnp.max(jnp.sum(wanted, axis=-1)) // chunk)
+def _in_chunks(
+    wanted: jax.Array, chunk: int, body: Callable[[jax.Array, int, Pair], Pair], found: Pair
+) -> Pair:
+    """body(start, size, found so far), until the fullest group is through; all go along."""
+    count = jnp.max(jnp.sum(wanted, axis=-1))
+    small = -(-chunk // 4)
+    whole = count // chunk
+    found = jax.lax.fori_loop(0, whole, lambda i, f: body(i * chunk, chunk, f), found)
+    first = whole * chunk
+    rest = -(-(count - first) // small)
+    return jax.lax.fori_loop(0, rest, lambda i, f: body(first + i * small, small, f), found)
 
 
 def _whole(head: jax.Array, dtype: jnp.dtype) -> jax.Array:

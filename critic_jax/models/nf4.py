@@ -5,6 +5,7 @@ qwix makes and holds them: codes 0..15 of the kernel's shape, and a scale for ev
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -12,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import qwix
 from jax.sharding import NamedSharding, PartitionSpec
+
+from critic_jax.sharding import MESH_AXES, mesh_size
 
 # Weights that share a scale, at most.
 TILE = 64
@@ -98,9 +101,18 @@ def product(x: jax.Array, kernel: Any, contracted: int) -> jax.Array:
     """
 
     def plain(x: jax.Array, kernel: Any) -> jax.Array:
-        return jnp.tensordot(x, dense(kernel, x.dtype), axes=contracted)
+        return _flat_product(x, dense(kernel, x.dtype), contracted)
 
     return jax.checkpoint(plain)(x, kernel) if isinstance(kernel, qwix.QArray) else plain(x, kernel)
+
+
+def _flat_product(x: jax.Array, kernel: jax.Array, contracted: int) -> jax.Array:
+    if mesh_size(*MESH_AXES) > 1:
+        return jnp.tensordot(x, kernel, axes=contracted)  # dimensions are spread one by one
+    # Two matrices: for the gradient of any other product a CPU transposes whole activations.
+    out = kernel.shape[contracted:]
+    matrix = kernel.reshape(math.prod(kernel.shape[:contracted]), -1)
+    return (x.reshape(-1, matrix.shape[0]) @ matrix).reshape(*x.shape[: x.ndim - contracted], *out)
 
 
 def scale_sharding(sharding: NamedSharding, shape: tuple[int, ...]) -> NamedSharding:

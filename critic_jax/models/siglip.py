@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from critic_jax.models.attention import attend
+from critic_jax.models.attention import full_attention
 from critic_jax.models.config import TowerConfig
 from critic_jax.models.layers import LayerNorm, Linear, Remat, param, scan, stack
 from critic_jax.sharding import spread
@@ -35,7 +35,7 @@ class TowerLayer(nnx.Module):
         # No tile needs another: tiles are spread over all devices, and weights come to them.
         h = self.norm1(x)
         q, k, v = (spread(w(h), "tiles", None, None, None) for w in (self.q, self.k, self.v))
-        x = x + spread(self.o(attend(q, k, v, None)), "tiles", None, None)
+        x = x + spread(self.o(full_attention(q, k, v)), "tiles", None, None)
         h = spread(self.fc1(self.norm2(x)), "tiles", None, None)
         return x + spread(self.fc2(jax.nn.gelu(h, approximate=True)), "tiles", None, None)
 
@@ -58,7 +58,7 @@ class Tower(nnx.Module):
         pixels = spread(self.patchify(tiles).astype(dtype), "tiles", None, None)
         x = spread(self.patch(pixels) + self.position[...].astype(dtype), "tiles", None, None)
         # Kept activations of a tile are small; the host's memory would gain nothing.
-        remat: Remat = "none" if self.remat == "none" else "block"
+        remat: Remat = "block" if self.remat == "offload" else self.remat
         x, _ = scan(self.layers, x, lambda layer, h: (layer(h), None), remat)
         return x
 

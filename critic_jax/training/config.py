@@ -75,7 +75,7 @@ class TrainConfig:
     """steps between saved states"""
     loss_mean: Literal["record", "token"] = "record"
     """a step's loss is the mean over its records of each one's mean, or over all its tokens"""
-    remat: Literal["none", "block", "offload"] = "block"
+    remat: Literal["none", "products", "block", "offload"] = "block"
     """the backward pass finds all activations, or each layer's input alone, or that on the host"""
     accumulate: int = 1
     """parts that a step's rows are worked on in, one after the other"""

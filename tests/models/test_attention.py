@@ -17,7 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from jax.sharding import NamedSharding, PartitionSpec
 
 from critic_jax.aot.topology import topology
-from critic_jax.models.attention import _query_blocks, attend, tree_attention, tree_mask
+from critic_jax.models.attention import (
+    _query_blocks,
+    attend,
+    full_attention,
+    tree_attention,
+    tree_mask,
+)
 from critic_jax.models.tree_flash import block_size, flash_backward, flash_forward
 from critic_jax.models.tree_visits import FIRST, LAST, LIVE, WHOLE, visits
 from critic_jax.sharding import in_mesh, make_mesh
@@ -128,6 +134,23 @@ def holds_a_pair(until: jax.Array, block: int) -> np.ndarray:
     mask = np.asarray(tree_mask(until))
     blocks = mask.shape[1] // block
     return mask.reshape(-1, blocks, block, blocks, block).any((2, 4))
+
+
+@pytest.mark.parametrize("tokens", [1, 40, 729])
+def test_full_attention_and_its_gradients(tokens: int) -> None:
+    rng = np.random.default_rng(tokens)
+    arrays = [rng.normal(size=(2, tokens, 3, 24)).astype(np.float32) for _ in range(4)]
+    q, k, v, weights = map(jnp.asarray, arrays)
+
+    def loss(attention: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+        return lambda q, k, v: jnp.sum(weights * attention(q, k, v))
+
+    expected = jax.grad(loss(lambda q, k, v: attend(q, k, v, None)), (0, 1, 2))(q, k, v)
+    found = jax.grad(loss(full_attention), (0, 1, 2))(q, k, v)
+    out = full_attention(q, k, v)
+    np.testing.assert_allclose(out, attend(q, k, v, None), rtol=1e-5, atol=1e-5)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(np.abs(b).max(), 1))
 
 
 def test_the_kernel_on_a_mesh() -> None:
