@@ -26,12 +26,15 @@ class Ask:
 
     `visuals` are what the judge's own `visuals` returned; each has a `key`, a hash of its content.
     `texts` are the arguments of `Template.render`; order "ba" shows the second answer first.
+    `verdict_only`: no reason is wanted; a critic stops behind the verdict (see `Asking`), another
+    judge may go on.
     """
 
     visuals: tuple[Any, ...]
     template: Template
     texts: dict[str, Any]
     order: Order = "ab"
+    verdict_only: bool = False
 
     def prompt(self) -> str:
         """The user's turn."""

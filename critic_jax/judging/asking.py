@@ -75,7 +75,7 @@ def answers_read(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-@dataclass
+@dataclass(eq=False)
 class _Asked:
     """One question on its way to a judgment."""
 
@@ -126,17 +126,21 @@ class _Judging:
         return [self._judgment(one) for one in asked]
 
     def _first(self, asked: Sequence[_Asked]) -> None:
-        free, forced = list(asked), []
-        if self.asking.verdict_only:
-            free = [one for one in asked if isinstance(one.form, TwoScoreFormat)]
-            forced = [one for one in asked if not isinstance(one.form, TwoScoreFormat)]
-        self._free(free, self.sampling)
+        forced = [
+            one for one in asked if self._brief(one) and not isinstance(one.form, TwoScoreFormat)
+        ]
+        self._free([one for one in asked if one not in forced], self.sampling)
         self._constrained(forced)
 
+    def _brief(self, one: _Asked) -> bool:
+        return self.asking.verdict_only or one.ask.verdict_only
+
     def _free(self, asked: Sequence[_Asked], sampling: Sampling) -> None:
-        if self.asking.verdict_only:
-            sampling = replace(sampling, stop=("\n",), max_new_tokens=_LINE_TOKENS)
-        self._answer(asked, sampling, [None] * len(asked))
+        brief = [one for one in asked if self._brief(one)]
+        line = replace(sampling, stop=("\n",), max_new_tokens=_LINE_TOKENS)
+        self._answer(brief, line, [None] * len(brief))
+        whole = [one for one in asked if not self._brief(one)]
+        self._answer(whole, sampling, [None] * len(whole))
 
     def _constrained(self, asked: Sequence[_Asked]) -> None:
         """Answers of which only a verdict is allowed, or a verdict and then a reason."""
@@ -155,7 +159,7 @@ class _Judging:
             self._answer([asked[n] for n in chosen], sampling, [guides[n] for n in chosen])
 
     def _then_free(self, one: _Asked) -> bool:
-        return isinstance(one.form, TwoScoreFormat) and not self.asking.verdict_only
+        return isinstance(one.form, TwoScoreFormat) and not self._brief(one)
 
     def _lead(self, one: _Asked) -> str:
         """The reason that a constrained verdict goes on from: a free text that only lacks it."""

@@ -75,7 +75,7 @@ class JudgmentCache:
             self._fingerprint,
             [visual.key for visual in ask.visuals],
             ask.prompt(),
-            [ask.template.name, ask.order, repr(ask.template.format)],
+            [ask.template.name, ask.order, repr(ask.template.format), ask.verdict_only],
         ]
         name = sha256(json.dumps(parts).encode()).hexdigest()
         return self.folder / name[:2] / f"{name[2:]}.json"

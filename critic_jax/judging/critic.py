@@ -100,7 +100,11 @@ class Critic:
         completions = self.answer([(self.visuals(image), prompt)], self.sampling(**settings), n)
         return [self.text(c) for c in completions[0]]
 
-    def judge(self, asks: Sequence[Ask], asking: Asking = Asking()) -> list[Judgment]:  # noqa: B008
+    def judge(
+        self,
+        asks: Sequence[Ask],
+        asking: Asking = Asking(),  # noqa: B008 (frozen)
+    ) -> list[Judgment]:
         """Judge many at once; results in the order given."""
         return judge(self, asks, asking, self.sampling())
 

@@ -45,25 +45,6 @@ def prefill(
     return np.asarray(hidden)[: len(ends)], filled
 
 
-def prefill_at_once(
-    graphs: Graphs,
-    weights: Weights,
-    pool: list[Pair],
-    batch: dict[str, jax.Array],
-    ends: jax.Array,
-    first: jax.Array,
-) -> tuple[jax.Array, list[Pair]]:
-    """The same of a row's arrays [1, ...] in one piece, to be compiled as one program."""
-    model = graphs.model(weights.around)
-    x = model.embed(batch)
-    filled = []
-    place = (batch["position"], batch["visible_until"], first)
-    for layer, held in zip(weights.layers, pool, strict=True):
-        x, held = layer_in_pool(graphs, weights.around, layer, held, x, *place)
-        filled.append(held)
-    return model.decoder.norm(x[0, ends]), filled
-
-
 def layer_in_pool(
     graphs: Graphs,
     around: Any,

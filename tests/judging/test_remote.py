@@ -187,14 +187,14 @@ def test_what_may_pass_is_tried_again(chat: Chat, fault: Fault) -> None:
 
 @pytest.mark.parametrize("as_date", [False, True])
 def test_all_wait_as_long_as_the_endpoint_wants(chat: Chat, as_date: bool) -> None:
-    date = datetime.now(UTC) + timedelta(seconds=2)  # dates have whole seconds
+    date = datetime.now(UTC) + timedelta(seconds=4)  # dates have whole seconds
     wait = format_datetime(date, usegmt=True) if as_date else "1.0"
     chat.faults = [Fault(429, headers={"Retry-After": wait})]
     critic = RemoteCritic(chat.url, "m", Policy(concurrency=2))
     assert all(j.score == 50 for j in critic.judge(asks(4)))
     begun = chat.times[0]
-    # One other request may be under way already; all the rest come after the wait.
-    assert sum(t - begun < 0.7 for t in chat.times) <= 2 and len(chat.times) == 5
+    # One other request may be under way already, and one behind it; the rest come after the wait.
+    assert sum(t - begun < 0.7 for t in chat.times) <= 3 and len(chat.times) == 5
 
 
 def test_an_endpoint_that_asks_for_too_much_patience_ends_the_run(chat: Chat) -> None:
