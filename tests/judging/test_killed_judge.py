@@ -31,8 +31,7 @@ def line(number: int) -> dict[str, Any]:
 
 def start(model: Path, source: Path, output: Path, *more: str) -> subprocess.Popen[str]:
     files = ["--model", str(model), "--input", str(source), "--output", str(output)]
-    asked = ["--order", "both", "--max-new-tokens", "32"]
-    words = [sys.executable, "-c", PROGRAM, "judge", *files, *asked, *more]
+    words = [sys.executable, "-c", PROGRAM, "judge", *files, "--order", "both", *more]
     return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
