@@ -61,14 +61,14 @@ def test_a_step_and_what_it_needs(config_file: str, capsys: pytest.CaptureFixtur
     # Each layer's parameters are gathered along fsdp, and their gradients added along it.
     assert sent["all-gather"] > 0 and sent["reduce-scatter"] + sent["all-reduce"] > 0
     # 6 operations a parameter of the layers and a token, 8 with the layers computed again; then
-    # attention, the tower and the head's chunks.
+    # attention, which is computed again within the tower's layers, and the head's chunks.
     decoder, tower = tiny().decoder, tiny().tower
     each = decoder.hidden_size * decoder.head_dim * 2 * (decoder.num_heads + decoder.num_kv_heads)
     each += 3 * decoder.hidden_size * decoder.ffn_size
     layers = 8 * each * decoder.num_layers * 256
     in_tower = 4 * tower.hidden_size**2 + 2 * tower.hidden_size * tower.ffn_size
     layers += 8 * in_tower * tower.num_layers * 4 * tower.patches
-    assert layers < step["flops"] < 2.5 * layers
+    assert layers < step["flops"] < 2.75 * layers
 
 
 @pytest.mark.slow
