@@ -46,7 +46,7 @@ class Ask:
 
 
 class Judge(ABC):
-    """A judge that is no model of ours, behind the face of `Critic`.
+    """The face of a judge: of `Critic`, and of those that are no model of ours.
 
     `name` and `fingerprint` stand in every judgment; the fingerprint changes with the settings.
     """

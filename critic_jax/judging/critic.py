@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from critic_jax.checkpoints import Checkpoint, load_checkpoint, model_name, prescribed
 from critic_jax.data.encode import prepare_pictures, prompt_path
 from critic_jax.imaging import Visual
-from critic_jax.judging.ask import DEFAULT_PAIRWISE, DEFAULT_POINTWISE, Ask, Pictures
+from critic_jax.judging.ask import DEFAULT_PAIRWISE, DEFAULT_POINTWISE, Ask, Judge, Pictures
 from critic_jax.judging.asking import Asking, judge
 from critic_jax.judging.both_orders import BothOrders
 from critic_jax.judging.formats import TwoScoreFormat
@@ -31,7 +31,7 @@ from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.engine import Completion, Engine
 
 
-class Critic:
+class Critic(Judge):
     """A loaded model that judges and answers.
 
     `name` is quoted in every judgment, and so is `fingerprint`, which changes with the weights, the
@@ -196,19 +196,3 @@ class Critic:
             for i, j in chosen
         ]
         return ranking(len(responses), chosen, self.judge(asks, asking), relative)
-
-    def _ask(
-        self,
-        image: Pictures,
-        template: str,
-        texts: dict[str, str],
-        reference: str | None,
-        criteria: str | None,
-        order: Order,
-    ) -> Ask:
-        return Ask(
-            self.visuals(image),
-            get_template(template),
-            {**texts, "reference": reference, "criteria": criteria},
-            order,
-        )

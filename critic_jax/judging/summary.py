@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from critic_jax.errors import InputError, WorkError
+from critic_jax.judging.both_orders import order_summary
 from critic_jax.judging.judgment import winner
 
 Line = Mapping[str, Any]
@@ -53,9 +54,8 @@ def order_consistency(results: Sequence[Line]) -> float | None:
 
     Where one of the two is unparsed, they don't. None where no pair was asked in both.
     """
-    both = _both(results)
-    same = [w["ab"] is not None and w["ab"] == w["ba"] for w in both]
-    return sum(same) / len(same) if same else None
+    found = order_summary(_both(results))
+    return found.agreeing / found.pairs if found.pairs else None
 
 
 def position_bias(results: Sequence[Line]) -> float | None:
@@ -65,23 +65,16 @@ def position_bias(results: Sequence[Line]) -> float | None:
     the share that the second won; a tie is neither. A judge that looks at the answers alone has 0.
     None where there is none.
     """
-    firsts = {"ab": "A", "ba": "B"}
-    won = [
-        0 if named == "tie" else 1 if named == firsts[order] else -1
-        for winners in _both(results)
-        for order, named in winners.items()
-        if named is not None
-    ]
-    return sum(won) / len(won) if won else None
+    return order_summary(_both(results)).position_bias
 
 
-def _both(results: Sequence[Line]) -> list[dict[str, str | None]]:
-    """Of each pair asked in both orders: the winner in each, None for an unparsed judgment."""
+def _both(results: Sequence[Line]) -> list[tuple[str | None, str | None]]:
+    """Of each pair asked in both orders: the winners of "ab" and "ba", None for the unparsed."""
     orders: dict[str, dict[str, str | None]] = {}
     for r in results:
         if "order" in r:
             orders.setdefault(r["id"], {})[r["order"]] = winner(r.get("verdict"))
-    return [o for o in orders.values() if len(o) == 2]
+    return [(o["ab"], o["ba"]) for o in orders.values() if len(o) == 2]
 
 
 @dataclass(frozen=True)
