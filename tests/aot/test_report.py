@@ -68,7 +68,9 @@ def test_a_step_and_what_it_needs(config_file: str, capsys: pytest.CaptureFixtur
     layers = 8 * each * decoder.num_layers * 256
     in_tower = 4 * tower.hidden_size**2 + 2 * tower.hidden_size * tower.ffn_size
     layers += 8 * in_tower * tower.num_layers * 4 * tower.patches
-    assert layers < step["flops"] < 2.75 * layers
+    # The loop over quarters of the head's chunk of 512 counts once for each of two groups of rows.
+    quarter = 8 * decoder.vocab_size * decoder.hidden_size * 128 * 2
+    assert layers < step["flops"] - quarter < 2.5 * layers
 
 
 @pytest.mark.slow
