@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from critic_jax.sharding import mesh_size, spread
 
-Pair = tuple[jax.Array, jax.Array]
+Arrays = tuple[jax.Array, ...]
 
 CHUNK, CPU_CHUNK = 1024, 256
 """Tokens whose logits [CHUNK, V] are in memory at a time, on each device that holds rows. A CPU has
@@ -30,14 +30,34 @@ def token_logprobs(
     worked on, `chunk` at a time, forward and backward: what is not supervised costs nothing, and
     [chunk, V] float32 logits are the largest array.
     """
-    b, s, d = hidden.shape
-    # Rows on one device are worked on together; on a mesh, each device finds tokens of its own.
+    wanted = jnp.ones(targets.shape, bool) if wanted is None else wanted
+    flat, *others = _in_groups(hidden, targets, wanted)
+    return _grouped(chunk, flat, head, *others).reshape(targets.shape)
+
+
+def weighted_logprobs(
+    hidden: jax.Array,
+    head: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    chunk: int | None = None,
+) -> jax.Array:
+    """The sum of weights times log p(targets), float32: arrays as above, weights [B, S] -> [].
+
+    A sum's gradient is known as soon as the logits are, so under differentiation these are computed
+    once, where `token_logprobs` needs them again in the backward pass. No gradient by weights.
+    """
+    flat, *others = _in_groups(hidden, targets, weights)
+    return _weighted(chunk, flat, head, *others)
+
+
+def _in_groups(hidden: jax.Array, *of_tokens: jax.Array) -> Iterator[jax.Array]:
+    """Rows on one device are worked on together; on a mesh, each device finds tokens of its own."""
     groups = mesh_size("data", "fsdp")
-    groups = groups if b % groups == 0 else 1
-    wanted = jnp.ones((b, s), bool) if wanted is None else wanted
-    flat = spread(hidden, "rows", None, None).reshape(groups, -1, d)
-    found = _grouped(chunk, flat, head, targets.reshape(groups, -1), wanted.reshape(groups, -1))
-    return found.reshape(b, s)
+    groups = groups if len(hidden) % groups == 0 else 1
+    yield spread(hidden, "rows", None, None).reshape(groups, -1, hidden.shape[-1])
+    for values in of_tokens:
+        yield values.reshape(groups, -1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -50,14 +70,14 @@ def _grouped(
 
 def _forward(
     chunk: int | None, hidden: jax.Array, head: jax.Array, targets: jax.Array, wanted: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+) -> tuple[jax.Array, Arrays]:
     arrays = (hidden, head, targets, wanted)
     logprobs, norms = _on_platform(chunk, _logprobs, arrays)
     return logprobs, (*arrays, norms)
 
 
 def _backward(
-    chunk: int | None, saved: tuple[jax.Array, ...], gradient: jax.Array
+    chunk: int | None, saved: Arrays, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array, None, None]:
     by_hidden, by_head = _on_platform(chunk, _gradients, (*saved, gradient))
     return by_hidden, by_head, None, None
@@ -66,9 +86,33 @@ def _backward(
 _grouped.defvjp(_forward, _backward)
 
 
-def _on_platform(
-    chunk: int | None, work: Callable[..., Pair], arrays: tuple[jax.Array, ...]
-) -> Pair:
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _weighted(
+    chunk: int | None, hidden: jax.Array, head: jax.Array, targets: jax.Array, weights: jax.Array
+) -> jax.Array:
+    """hidden [G, n, D], head [V, D], targets and weights [G, n] -> the sum."""
+    return jnp.sum(weights * _grouped(chunk, hidden, head, targets, weights != 0))
+
+
+def _weighted_forward(
+    chunk: int | None, hidden: jax.Array, head: jax.Array, targets: jax.Array, weights: jax.Array
+) -> tuple[jax.Array, Arrays]:
+    arrays = (hidden, head, targets, weights != 0, weights)
+    logprobs, *gradients = _on_platform(chunk, _with_gradients, arrays)
+    return jnp.sum(weights * logprobs), tuple(gradients)
+
+
+def _weighted_backward(
+    chunk: int | None, gradients: Arrays, by_sum: jax.Array
+) -> tuple[jax.Array, jax.Array, None, None]:
+    by_hidden, by_head = (g * by_sum.astype(g.dtype) for g in gradients)
+    return by_hidden, by_head, None, None
+
+
+_weighted.defvjp(_weighted_forward, _weighted_backward)
+
+
+def _on_platform(chunk: int | None, work: Callable[..., Arrays], arrays: Arrays) -> Arrays:
     tokens = arrays[0].shape[1]
     if chunk is not None:
         return work(min(chunk, tokens), *arrays)
@@ -78,12 +122,12 @@ def _on_platform(
 
 def _logprobs(
     chunk: int, hidden: jax.Array, head: jax.Array, targets: jax.Array, wanted: jax.Array
-) -> Pair:
+) -> Arrays:
     """Log-probabilities and the logarithms of what they are divided by, both [G, n]."""
     order, place = _wanted_first(wanted, chunk)
     matrix = _whole(head, hidden.dtype)
 
-    def body(start: jax.Array, size: int, found: Pair) -> Pair:
+    def body(start: jax.Array, size: int, found: Arrays) -> Arrays:
         picks = jax.lax.dynamic_slice_in_dim(order, start, size, 1)
         logits = _logits(_take(hidden, picks), matrix)
         norm = jax.nn.logsumexp(logits, axis=-1)
@@ -103,37 +147,57 @@ def _gradients(
     wanted: jax.Array,
     norms: jax.Array,
     gradient: jax.Array,
-) -> Pair:
+) -> Arrays:
     """By hidden and by head, from those by log-probabilities [G, n]."""
+    return _with_gradients(chunk, hidden, head, targets, wanted, gradient, norms)[1:]
+
+
+def _with_gradients(
+    chunk: int,
+    hidden: jax.Array,
+    head: jax.Array,
+    targets: jax.Array,
+    wanted: jax.Array,
+    gradient: jax.Array,
+    norms: jax.Array | None = None,
+) -> Arrays:
+    """Log-probabilities and their gradients by hidden and by head, from those by the former.
+
+    `norms`, where they are known, spare a pass over the logits.
+    """
     order, place = _wanted_first(wanted, chunk)
     matrix = _whole(head, hidden.dtype)
     gradient = jnp.where(wanted, gradient, 0)
 
-    def body(start: jax.Array, size: int, found: Pair) -> Pair:
-        by_hidden, by_head = found
+    def body(start: jax.Array, size: int, found: Arrays) -> Arrays:
+        logprobs, by_hidden, by_head = found
         picks = jax.lax.dynamic_slice_in_dim(order, start, size, 1)
         h = _take(hidden, picks)
         logits = _logits(h, matrix)
+        target = _take(targets, picks)[..., None]
+        norm = jax.nn.logsumexp(logits, axis=-1) if norms is None else _take(norms, picks)
+        picked = jnp.take_along_axis(logits, target, axis=-1)[..., 0]
         # d log p(t) / d logits = onehot(t) - softmax(logits)
-        hot = (
-            jax.lax.broadcasted_iota(jnp.int32, logits.shape, 2) == _take(targets, picks)[..., None]
-        )
+        hot = jax.lax.broadcasted_iota(jnp.int32, logits.shape, 2) == target
         # Behind the last token, picks point at tokens that had their turn.
         real = start + jnp.arange(size) < gradient.shape[1]
         scale = jnp.where(real, _take(gradient, picks), 0)[..., None]
-        softmax = jnp.exp(logits - _take(norms, picks)[..., None])
+        softmax = jnp.exp(logits - norm[..., None])
         by_logits = (scale * (hot - softmax)).astype(h.dtype)
         of_hidden = jnp.einsum("gcv,vd->gcd", by_logits, matrix)
         of_head = jnp.einsum("gcv,gcd->vd", by_logits, h, preferred_element_type=jnp.float32)
-        return _put(by_hidden, of_hidden, start), by_head + of_head
+        logprobs = _put(logprobs, picked - norm, start)
+        return logprobs, _put(by_hidden, of_hidden, start), by_head + of_head
 
     start = (
+        jnp.zeros(order.shape, jnp.float32),
         jnp.zeros((*order.shape, hidden.shape[-1]), hidden.dtype),
         spread(jnp.zeros(head.shape, jnp.float32), "vocab", None),
     )
-    by_hidden, by_head = _in_chunks(wanted, chunk, body, start)
+    logprobs, by_hidden, by_head = _in_chunks(wanted, chunk, body, start)
+    logprobs = jnp.where(wanted, _take(logprobs, place), 0)
     by_hidden = jnp.where(wanted[..., None], _take(by_hidden, place), 0)
-    return by_hidden, by_head.astype(head.dtype)
+    return logprobs, by_hidden, by_head.astype(head.dtype)
 
 
 def _wanted_first(wanted: jax.Array, chunk: int) -> tuple[jax.Array, jax.Array]:
@@ -146,8 +210,8 @@ def _wanted_first(wanted: jax.Array, chunk: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _in_chunks(
-    wanted: jax.Array, chunk: int, body: Callable[[jax.Array, int, Pair], Pair], found: Pair
-) -> Pair:
+    wanted: jax.Array, chunk: int, body: Callable[[jax.Array, int, Arrays], Arrays], found: Arrays
+) -> Arrays:
     """body(start, size, found so far), until the fullest group is through; all go along."""
     count = jnp.max(jnp.sum(wanted, axis=-1))
     small = -(-chunk // 4)

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from critic_jax.models.build import Params, abstract
 from critic_jax.models.config import ModelConfig
 from critic_jax.models.layers import Remat
-from critic_jax.models.logprobs import token_logprobs
+from critic_jax.models.logprobs import weighted_logprobs
 from critic_jax.models.lora import Lora
 from critic_jax.sharding import in_mesh, mesh_size, param_shardings, spread
 from critic_jax.training.tuning import joined
@@ -63,12 +63,10 @@ def _make_total(
         filled = jax.tree.map(lambda v: v, state)
         nnx.replace_by_pure_dict(filled, params)
         model = nnx.merge(graph, filled)
-        weights = batch["weights"]
+        targets, weights = batch["targets"], batch["weights"]
         with in_mesh(options.mesh):
             hidden, _ = model(batch)
-            head = model.decoder.head
-            logprobs = token_logprobs(hidden, head, batch["targets"], weights != 0)
-        return -jnp.sum(weights * logprobs)
+            return -weighted_logprobs(hidden, model.decoder.head, targets, weights)
 
     return total
 
