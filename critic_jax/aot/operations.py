@@ -2,6 +2,7 @@
 
 The compiler's own count takes a loop's body once. A product counts two operations for each pair of
 numbers that it multiplies; a kernel counts what its author says that it costs. Nothing else counts.
+A loop whose turns depend on the data counts for one.
 """
 
 from __future__ import annotations

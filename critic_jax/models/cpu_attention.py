@@ -1,9 +1,10 @@
 """Attention as a CPU is quick at it: plain products of a few hundred queries, one head at a time.
 
 There a batched product runs at a sixth of the speed of plain ones, and passes over scores that
-have left the cache cost as much as the products. So a block of queries goes through all its steps
-before the next begins, and the backward pass computes scores again from sums that were kept, as
-FlashAttention does (Dao et al. 2022, arXiv 2205.14135).
+have left the cache cost as much as the products. So a block of queries takes one stretch of keys
+after the other, with running sums, and the backward pass computes scores again from sums that were
+kept, as FlashAttention does (Dao et al. 2022, arXiv 2205.14135). A stretch without a key that a
+query of the block sees is not visited.
 
 Letters: B rows, S queries, N heads, K kv heads, G = N / K, H head dim.
 """
@@ -11,17 +12,19 @@ Letters: B rows, S queries, N heads, K kv heads, G = N / K, H head dim.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 ROWS = 512
-"""Rows of a block's scores, at most: queries times heads a kv head. Over 4,096 keys, 8 MB."""
-SPANS = 8
-"""Stretches of blocks with a number of keys of their own: half of a square is never seen."""
+"""Rows of a block's scores, at most: queries times heads a kv head."""
+KEYS = 512
+"""Keys of a stretch, at most, where not every key is seen."""
 
 _NEVER = jnp.finfo(jnp.float32).min
+
+Heads = tuple[jax.Array, ...]
 
 
 def rows_forward(
@@ -36,25 +39,29 @@ def rows_forward(
 
     def row(arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         q, k, v, *until = arrays
-        parts = []
+        plan = _plan(s, size, *until)
         queries = _by_head(q, k.shape[1], size)
-        keys_of, values_of = k.swapaxes(0, 1), v.swapaxes(0, 1)
-        for begin, blocks, keys in _spans(s, size, bool(until)):
+        keys_of, values_of = plan.stretches(k), plan.stretches(v)
 
-            def block(at: jax.Array, keys: int = keys) -> tuple[jax.Array, jax.Array]:
-                seen = _seen(until, at, size, keys)
-                found = []
-                for head, (key, value) in enumerate(zip(keys_of, values_of, strict=True)):
-                    scores = _scores(_cut(queries[head], at, size), key[:keys], seen)
-                    top = jnp.max(scores, axis=-1, keepdims=True)
-                    weights = jnp.exp(scores - top)
-                    total = jnp.sum(weights, axis=-1, keepdims=True)
-                    mixed = _dot(weights.astype(value.dtype), value[:keys]) / total
-                    found.append((mixed.astype(q.dtype), (top + jnp.log(total))[:, 0]))
-                return jax.tree.map(lambda *heads: jnp.stack(heads), *found)
+        def block(number: jax.Array) -> tuple[jax.Array, jax.Array]:
+            own = [_cut(head, number, size) for head in queries]
 
-            parts.append(jax.lax.map(block, begin + size * jnp.arange(blocks)))
-        out, sums = (jnp.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            def visit(turn: jax.Array, so_far: tuple[_Sums, ...]) -> tuple[_Sums, ...]:
+                stretch = plan.order[number, turn]
+                seen = plan.seen(number, stretch)
+                heads = zip(so_far, own, keys_of, values_of, strict=True)
+                return tuple(
+                    sums.with_keys(query, key[stretch], value[stretch], seen)
+                    for sums, query, key, value in heads
+                )
+
+            start = tuple(_Sums.of_nothing(query) for query in own)
+            found = jax.lax.fori_loop(0, plan.visits[number], visit, start)
+            mixed = jnp.stack([sums.mixed / sums.total for sums in found])
+            logs = jnp.stack([sums.top + jnp.log(sums.total) for sums in found])
+            return mixed.astype(q.dtype), logs[..., 0]
+
+        out, sums = jax.lax.map(block, jnp.arange(len(plan.visits)))
         return _by_query(out, s, size), _by_query(sums, s, size)
 
     out, sums = jax.lax.map(row, _given(q, k, v, visible_until))
@@ -76,43 +83,114 @@ def rows_backward(
 
     def row(arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array]:
         q, k, v, sums, drop, d_out, *until = arrays
-        heads = k.shape[1]
-        by_query = tuple(_by_head(x, heads, size) for x in (q, sums, drop, d_out))
-        keys_of, values_of = k.swapaxes(0, 1), v.swapaxes(0, 1)
-        d_queries = []
-        d_keys = jnp.zeros(keys_of.shape, jnp.float32)
-        d_values = d_keys
-        for begin, blocks, keys in _spans(s, size, bool(until)):
+        plan = _plan(s, size, *until)
+        by_query = tuple(_by_head(x, k.shape[1], size) for x in (q, sums, drop, d_out))
+        keys_of, values_of = plan.stretches(k), plan.stretches(v)
 
-            def block(
-                so_far: tuple[jax.Array, jax.Array], at: jax.Array, keys: int = keys
-            ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-                seen = _seen(until, at, size, keys)
+        def block(
+            so_far: tuple[Heads, Heads], number: jax.Array
+        ) -> tuple[tuple[Heads, Heads], jax.Array]:
+            own = [[_cut(head, number, size) for head in of] for of in by_query]
+
+            def visit(
+                turn: jax.Array, so_far: tuple[Heads, Heads, Heads]
+            ) -> tuple[Heads, Heads, Heads]:
+                stretch = plan.order[number, turn]
+                seen = plan.seen(number, stretch)
                 found = []
-                for head, (key, value) in enumerate(zip(keys_of, values_of, strict=True)):
-                    key, value = key[:keys], value[:keys]
-                    query, total, less, d_mixed = (_cut(x[head], at, size) for x in by_query)
-                    scores = _scores(query, key, seen)
-                    weights = jnp.exp(scores - total[:, None])
+                for head, (query, total, less, d_mixed) in enumerate(zip(*own, strict=True)):
+                    d_query, d_key, d_value = (of[head] for of in so_far)
+                    key, value = keys_of[head][stretch], values_of[head][stretch]
+                    weights = jnp.exp(_scores(query, key, seen) - total[:, None])
                     d_scores = weights * (_dot(d_mixed, value.T) - less[:, None])
                     d_scores = (d_scores * _scale(query)).astype(query.dtype)
-                    d_value = _dot(weights.astype(d_mixed.dtype).T, d_mixed)
-                    found.append((_dot(d_scores.T, query), d_value, _dot(d_scores, key)))
-                d_key, d_value, d_query = (jnp.stack(of) for of in zip(*found, strict=True))
-                return (so_far[0] + d_key, so_far[1] + d_value), d_query.astype(q.dtype)
+                    of_value = _dot(weights.astype(d_mixed.dtype).T, d_mixed)
+                    d_key = d_key.at[stretch].add(_dot(d_scores.T, query))
+                    d_value = d_value.at[stretch].add(of_value)
+                    found.append((d_query + _dot(d_scores, key), d_key, d_value))
+                d_queries, d_keys, d_values = zip(*found, strict=True)
+                return d_queries, d_keys, d_values
 
-            start = (jnp.zeros((heads, keys, k.shape[2]), jnp.float32),) * 2
-            begins = begin + size * jnp.arange(blocks)
-            (d_key, d_value), d_query = jax.lax.scan(block, start, begins)
-            d_keys, d_values = d_keys.at[:, :keys].add(d_key), d_values.at[:, :keys].add(d_value)
-            d_queries.append(d_query)
-        d_query = _by_query(jnp.concatenate(d_queries), s, size)
-        d_keys, d_values = (x.swapaxes(0, 1).astype(k.dtype) for x in (d_keys, d_values))
-        return d_query.reshape(q.shape), d_keys, d_values
+            start = tuple(jnp.zeros(query.shape, jnp.float32) for query in own[0])
+            d_query, *so_far = jax.lax.fori_loop(0, plan.visits[number], visit, (start, *so_far))
+            return (so_far[0], so_far[1]), jnp.stack(d_query).astype(q.dtype)
+
+        start = tuple(jnp.zeros(head.shape, jnp.float32) for head in keys_of)
+        d_heads, d_queries = jax.lax.scan(block, (start, start), jnp.arange(len(plan.visits)))
+        d_key, d_value = (plan.of_keys(of, s).astype(k.dtype) for of in d_heads)
+        return _by_query(d_queries, s, size).reshape(q.shape), d_key, d_value
 
     drop = jnp.sum(out.astype(jnp.float32) * d_out.astype(jnp.float32), axis=-1)
     arrays = _given(q, k, v, visible_until)
     return jax.lax.map(row, (*arrays[:3], sums, drop, d_out, *arrays[3:]))
+
+
+class _Sums(NamedTuple):
+    """The softmax of one kv head's queries so far: values mixed [size * G, H], the largest score
+    and the sum of weights [size * G, 1]."""
+
+    mixed: jax.Array
+    top: jax.Array
+    total: jax.Array
+
+    @classmethod
+    def of_nothing(cls, query: jax.Array) -> _Sums:
+        mixed = jnp.zeros(query.shape, jnp.float32)
+        return cls(mixed, jnp.full_like(mixed[:, :1], _NEVER), mixed[:, :1])
+
+    def with_keys(
+        self, query: jax.Array, key: jax.Array, value: jax.Array, seen: jax.Array | None
+    ) -> _Sums:
+        scores = _scores(query, key, seen)
+        top = jnp.maximum(self.top, jnp.max(scores, axis=-1, keepdims=True))
+        # Where nothing was seen so far, this makes nothing of what was summed.
+        kept = jnp.exp(self.top - top)
+        weights = jnp.exp(scores - top)
+        total = kept * self.total + jnp.sum(weights, axis=-1, keepdims=True)
+        return _Sums(kept * self.mixed + _dot(weights.astype(value.dtype), value), top, total)
+
+
+class _Plan(NamedTuple):
+    """The stretches of `keys` keys that each block of `size` queries visits: of each block the
+    first `visits` [blocks] of `order` [blocks, stretches]."""
+
+    size: int
+    keys: int
+    until: jax.Array | None
+    order: jax.Array
+    visits: jax.Array
+
+    def stretches(self, x: jax.Array) -> Heads:
+        """[S, K, H] -> of each kv head [stretches, keys, H]."""
+        x = jnp.pad(x, ((0, -len(x) % self.keys), (0, 0), (0, 0)))
+        return tuple(x.swapaxes(0, 1).reshape(x.shape[1], -1, self.keys, x.shape[2]))
+
+    def of_keys(self, heads: Heads, s: int) -> jax.Array:
+        """What `stretches` made, back to [S, K, H]."""
+        return jnp.stack([head.reshape(-1, head.shape[-1])[:s] for head in heads], axis=1)
+
+    def seen(self, block: jax.Array, stretch: jax.Array) -> jax.Array | None:
+        """[size, keys]: which keys of a stretch a block's queries see; None for all."""
+        if self.until is None:
+            return None
+        query = (block * self.size + jnp.arange(self.size))[:, None]
+        begin = stretch * self.keys
+        until = jax.lax.dynamic_slice_in_dim(self.until, begin, self.keys)
+        return (begin + jnp.arange(self.keys) <= query) & (query < until)
+
+
+def _plan(s: int, size: int, until: jax.Array | None = None) -> _Plan:
+    blocks = -(-s // size)
+    if until is None:
+        return _Plan(size, s, None, jnp.zeros((blocks, 1), int), jnp.ones(blocks, int))
+    stretches = -(-s // KEYS)
+    keys = -(-s // stretches)
+    until = jnp.pad(until, (0, stretches * keys - s))  # behind the row: seen by none
+    key, begin = jnp.arange(len(until)), size * jnp.arange(blocks)[:, None]
+    some = jnp.maximum(key, begin) < jnp.minimum(until, begin + size)
+    visited = jnp.any(some.reshape(blocks, stretches, keys), axis=-1)
+    order = jnp.argsort(~visited, axis=-1, stable=True)
+    return _Plan(size, keys, until, order, jnp.sum(visited, axis=-1))
 
 
 def _given(*arrays: jax.Array | None) -> tuple[jax.Array, ...]:
@@ -123,15 +201,6 @@ def _block_size(s: int, groups: int) -> int:
     """Queries of a block, all blocks equal: one may have rows of padding only at its end."""
     blocks = -(-s * groups // ROWS)
     return -(-s // blocks)
-
-
-def _spans(s: int, size: int, causal: bool) -> Iterator[tuple[int, int, int]]:
-    """(first query, blocks, keys up to the last query's end), until all of s queries are in one."""
-    blocks = -(-s // size)
-    span = -(-blocks // SPANS) if causal else blocks
-    for first in range(0, blocks, span):
-        count = min(span, blocks - first)
-        yield first * size, count, min(s, (first + count) * size) if causal else s
 
 
 def _by_head(x: jax.Array, kv_heads: int, size: int) -> jax.Array:
@@ -148,18 +217,10 @@ def _by_query(x: jax.Array, s: int, size: int) -> jax.Array:
     return x.reshape(blocks * size, *x.shape[2:])[:s]
 
 
-def _cut(x: jax.Array, at: jax.Array, size: int) -> jax.Array:
+def _cut(x: jax.Array, block: jax.Array, size: int) -> jax.Array:
     """A block of one kv head's [S, G, ...] -> [size * G, ...]."""
-    x = jax.lax.dynamic_slice_in_dim(x, at, size)
+    x = jax.lax.dynamic_slice_in_dim(x, block * size, size)
     return x.reshape(-1, *x.shape[2:])
-
-
-def _seen(until: list[jax.Array], at: jax.Array, size: int, keys: int) -> jax.Array | None:
-    """[size, keys]: which keys the queries from `at` on see; None for all."""
-    if not until:
-        return None
-    query = (at + jnp.arange(size))[:, None]
-    return (jnp.arange(keys) <= query) & (query < until[0][:keys])
 
 
 def _scores(query: jax.Array, key: jax.Array, seen: jax.Array | None) -> jax.Array:
