@@ -5,7 +5,7 @@ so that `--help` costs nothing. Exit codes are those of `critic_jax.verbs`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -90,6 +90,14 @@ class JudgeOptions:
     """Seed of that sampling."""
     max_new_tokens: int | None = None
     """Cut the judge's text after this many tokens, instead of where the checkpoint says."""
+    verdict_only: bool = False
+    """Ask for no reason. Two scores end with their line; otherwise only a verdict is allowed."""
+    probabilities: bool = False
+    """Also tell what the probabilities of the verdict's tokens say: expected score, preference."""
+    reasks: int = 0
+    """Sample an answer that cannot be read anew, so often at most."""
+    constrained: bool = False
+    """Go on with an answer that still cannot be read, only valid tokens allowed for its verdict."""
     cache: Path | None = None
     """Folder of earlier judgments to use and add to, instead of the one all runs share."""
     no_cache: bool = False
@@ -115,6 +123,7 @@ class JudgeOptions:
 
 
 def judge(options: JudgeOptions) -> None:
+    from critic_jax.judging.ask import Asking
     from critic_jax.judging.batch import judge_file, judgments_folder
     from critic_jax.judging.endpoint import policy_from
     from critic_jax.judging.summary import parse_limits
@@ -124,8 +133,9 @@ def judge(options: JudgeOptions) -> None:
     limits = parse_limits(words.pop("fail_under"), words.pop("fail_on_unparsed"))
     asked = ("concurrency", "timeout", "retries", "request_budget", "token_budget")
     policy = policy_from(options.endpoint, **{name: words.pop(name) for name in asked})
+    asking = Asking(**{field.name: words.pop(field.name) for field in fields(Asking)})
     words["cache"] = judgments_folder(words.pop("cache"), words.pop("no_cache"))
-    summary = judge_file(**words, policy=policy)
+    summary = judge_file(**words, policy=policy, asking=asking)
     show(summary, as_json=as_json)
     limits.check(summary)
 

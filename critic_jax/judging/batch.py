@@ -12,15 +12,16 @@ from critic_jax.checkpoints import model_name
 from critic_jax.data import BadRecord
 from critic_jax.errors import InputError
 from critic_jax.files import write_json, write_json_lines
-from critic_jax.judging.ask import Ask
+from critic_jax.judging.ask import Ask, Asking, pair_asks
 from critic_jax.judging.cache import JudgmentCache
 from critic_jax.judging.critic import Critic
 from critic_jax.judging.endpoint import Policy
 from critic_jax.judging.judgment import Judgment, Order
 from critic_jax.judging.lines import JudgeLine, read_judge_lines
 from critic_jax.judging.partial import Partial
-from critic_jax.judging.rank_lines import pair_asks, rank_fields
-from critic_jax.judging.remote import RemoteCritic
+from critic_jax.judging.rank import ordered_pairs
+from critic_jax.judging.rank_lines import rank_fields
+from critic_jax.judging.remote import RemoteCritic, check_remote
 from critic_jax.judging.summary import summarise
 from critic_jax.progress import progress
 from critic_jax.remote import cache_root
@@ -40,6 +41,7 @@ def judge_file(
     cache: Path | None = None,
     endpoint: str | None = None,
     policy: Policy | None = None,
+    asking: Asking = Asking(),  # noqa: B008 (frozen)
     **settings: Any,
 ) -> dict[str, Any]:
     """Judge every line of `input` into `output`; returns the summary, also written beside it.
@@ -53,12 +55,14 @@ def judge_file(
     raises InputError, or with `skip_bad` goes to rejected.jsonl beside the output.
 
     cache: a folder of judgments to take from and to add to. endpoint: the address of another judge,
-    asked for `model` as `policy` says. settings: of `Sampling`, instead of what the checkpoint
-    prescribes.
+    asked for `model` as `policy` says. asking: how each question is asked; a result holds what is
+    not as usual. settings: of `Sampling`, instead of what the checkpoint prescribes.
     """
+    if endpoint:
+        check_remote(asking)
     name = model if endpoint else model_name(model)
     lines, rejected = _sort_out(input, skip_bad, limit)
-    partial = Partial(output, name)
+    partial = Partial(output, name, {"asking": asking.wishes()})
     wanted = [
         _Wanted(line, o, order == "both" and line.pairwise)
         for line in lines
@@ -69,8 +73,8 @@ def judge_file(
     if waiting:
         critic = _load(model, endpoint, policy, settings)
         partial.check_fingerprint(critic.fingerprint)
-        kept = JudgmentCache(cache, critic.fingerprint, name) if cache else None
-        run = _Run(critic, partial, output.parent, kept, skip_bad, rejected)
+        kept = JudgmentCache(cache, critic.fingerprint, name, asking) if cache else None
+        run = _Run(critic, asking, partial, output.parent, kept, skip_bad, rejected)
         run.judge(waiting, sum(one.questions for one in wanted))
         if isinstance(critic, RemoteCritic):
             usage = {"requests": critic.endpoint.requests, "tokens": critic.endpoint.tokens}
@@ -121,16 +125,19 @@ class _Wanted:
         """What the judge is asked for this line's result."""
         line = self.line
         if line.responses:
-            return pair_asks(visuals, line.template, line.texts, line.responses)
+            pairs = ordered_pairs(len(line.responses))
+            return pair_asks(visuals, line.template, line.texts, line.responses, pairs)
         return [Ask(visuals, line.template, line.texts, self.order)]
 
     def result(
-        self, judgments: Sequence[Judgment], fingerprint: str, folder: Path
+        self, judgments: Sequence[Judgment], fingerprint: str, asking: Asking, folder: Path
     ) -> dict[str, Any]:
         """The line that goes into the results, which stand in `folder`, from what was answered."""
         ranked = len(self.line.responses)
         said = rank_fields(judgments, ranked) if ranked else judgments[0].to_dict()
         fields = {"id": self.line.id, **said, "fingerprint": fingerprint}
+        if wishes := asking.wishes():
+            fields["asking"] = wishes
         if self.both:
             fields["order"] = self.order
         return fields | self.line.shown(folder)
@@ -141,6 +148,7 @@ class _Run:
     """What judging the lines of one file needs."""
 
     critic: Critic | RemoteCritic
+    asking: Asking
     partial: Partial
     folder: Path
     cache: JudgmentCache | None
@@ -193,7 +201,8 @@ class _Run:
             said[places[number]] = answer
             if len(said) == one.questions:
                 ordered = [said[place] for place in range(len(said))]
-                self.partial.write(one.result(ordered, self.critic.fingerprint, self.folder))
+                fingerprint = self.critic.fingerprint
+                self.partial.write(one.result(ordered, fingerprint, self.asking, self.folder))
                 yield one.questions
         for line, error in refused.values():  # once the others are written
             self._reject(line, error)
@@ -226,9 +235,9 @@ class _Run:
         wanted = [asks[place] for place in missing]
         answers: Iterator[tuple[int, Judgment | InputError]]
         if isinstance(self.critic, RemoteCritic):
-            answers = self.critic.judge_each(wanted)
+            answers = self.critic.judge_each(wanted, self.asking)
         else:
-            answers = enumerate(self.critic.judge(wanted))
+            answers = enumerate(self.critic.judge(wanted, self.asking))
         for number, answer in answers:
             if self.cache and isinstance(answer, Judgment):
                 self.cache.put(wanted[number], answer)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from critic_jax.judging.ask import pair_asks
 from critic_jax.judging.critic import Critic
 from critic_jax.judging.judgment import Judgment
-from critic_jax.judging.rank import DEFAULT_RANKING
-from critic_jax.judging.rank_lines import pair_asks, rank_fields
+from critic_jax.judging.rank import DEFAULT_RANKING, ordered_pairs
+from critic_jax.judging.rank_lines import rank_fields
 from critic_jax.judging.templates import get_template
 from critic_jax.progress import progress
 
@@ -54,6 +55,7 @@ def _ranked(critic: Critic, candidates: Sequence[Candidates]) -> list[dict[str, 
             template,
             {"question": one.text},
             answers,
+            ordered_pairs(len(answers)) if len(answers) > 1 else [],
         )
         for one, answers in zip(candidates, distinct, strict=True)
     ]

@@ -24,14 +24,15 @@ class Partial:
     done: what has a result. It is a context manager that opens the file for `write`.
     """
 
-    def __init__(self, output: Path, model: str) -> None:
+    def __init__(self, output: Path, model: str, how: Mapping[str, Mapping[str, Any]]) -> None:
         """Take up what is there; a line that a kill cut short leaves it.
 
-        Raises InputError for results of another model's name, or for something else.
+        how: fields that every result holds, or lacks if they are empty. Raises InputError for
+        results of another model's name, for those made in another way, or for something else.
         """
         self._output = output
         self.path = output.with_name(output.name + ".partial")
-        self._model = model
+        self._model, self._how = model, how
         self.done: set[Key] = set()
         self._prints: set[str] = set()
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +54,12 @@ class Partial:
                     f"{source} line {number}: is {said}, not of {self._model!r}; "
                     "name another output, or remove this file"
                 )
+            for name, wanted in self._how.items():
+                if (held := fields.get(name) or {}) != wanted:
+                    raise InputError(
+                        f"{source} line {number}: {name} is {_words(held)}, not {_words(wanted)}; "
+                        "name another output, or remove this file"
+                    )
             self.done.add(key_of(fields))
             self._prints.add(str(fields.get("fingerprint")))
 
@@ -97,6 +104,10 @@ class Partial:
     def finish(self) -> None:
         """Remove the file: its results stand in the output."""
         self.path.unlink(missing_ok=True)
+
+
+def _words(how: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in how.items()) or "as usual"
 
 
 def key_of(fields: Mapping[str, Any]) -> Key:
