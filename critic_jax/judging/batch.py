@@ -14,6 +14,7 @@ from critic_jax.errors import InputError
 from critic_jax.files import write_json, write_json_lines
 from critic_jax.judging.ask import Ask, Asking, pair_asks
 from critic_jax.judging.cache import JudgmentCache
+from critic_jax.judging.chunks import by_key, chunks
 from critic_jax.judging.critic import Critic
 from critic_jax.judging.endpoint import Policy
 from critic_jax.judging.judgment import Judgment, Order
@@ -62,14 +63,15 @@ def judge_file(
         check_remote(asking)
     name = model if endpoint else model_name(model)
     lines, rejected = _sort_out(input, skip_bad, limit)
-    partial = Partial(output, name, {"asking": asking.wishes()})
+    partial = Partial(output, name, {"asking": asking.wishes() or None})
     wanted = [
         _Wanted(line, o, order == "both" and line.pairwise)
         for line in lines
         for o in (("ab", "ba") if order == "both" and line.pairwise else ("ab",))
     ]
     usage: dict[str, Any] = {}
-    waiting = _by_picture([one for one in wanted if one.key not in partial.done])
+    undone = [one for one in wanted if one.key not in partial.done]
+    waiting = by_key(undone, lambda one: one.line.images)
     if waiting:
         critic = _load(model, endpoint, policy, settings)
         partial.check_fingerprint(critic.fingerprint)
@@ -163,7 +165,8 @@ class _Run:
             task = bar.add_task("judging", total=total, completed=done)
             if isinstance(self.critic, Critic):
                 self.critic.engine.watch = lambda count: bar.advance(task, count)
-            for chunk in _chunks(waiting):
+            pieces = chunks(waiting, lambda one: one.line.images, lambda one: one.questions, CHUNK)
+            for chunk in pieces:
                 for count in self._chunk(chunk):
                     done += count
                     if isinstance(self.critic, RemoteCritic):  # each comes at its own time
@@ -274,24 +277,3 @@ def _sort_out(
 
 def _rejection(bad: BadRecord) -> dict[str, Any]:
     return {"line": bad.line, "id": bad.id, "reason": bad.reason}
-
-
-def _by_picture(waiting: Sequence[_Wanted]) -> list[_Wanted]:
-    """Lines with the same pictures together, so that these are encoded once."""
-    first: dict[Any, int] = {}
-    for one in waiting:
-        first.setdefault(one.line.images, len(first))
-    return sorted(waiting, key=lambda one: first[one.line.images])
-
-
-def _chunks(waiting: Sequence[_Wanted]) -> Iterator[Sequence[_Wanted]]:
-    """Pieces of about `CHUNK` that end where the pictures change, if that is not far."""
-    start = asked = 0
-    for at in range(1, len(waiting)):
-        asked += waiting[at - 1].questions
-        changes = waiting[at].line.images != waiting[at - 1].line.images
-        if asked >= (CHUNK if changes else 2 * CHUNK):
-            yield waiting[start:at]
-            start, asked = at, 0
-    if waiting:
-        yield waiting[start:]
