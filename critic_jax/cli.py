@@ -98,6 +98,9 @@ class JudgeOptions:
     """Sample an answer that cannot be read anew, so often at most."""
     constrained: bool = False
     """Go on with an answer that still cannot be read, only valid tokens allowed for its verdict."""
+    memory: str | None = None
+    """Memory for keys and values, such as 12GB: fewer prompts and answers are worked on at a time,
+    if need be. By default as much as 16,384 tokens of prompts and 32 answers take."""
     cache: Path | None = None
     """Folder of earlier judgments to use and add to, instead of the one all runs share."""
     no_cache: bool = False
@@ -126,6 +129,7 @@ def judge(options: JudgeOptions) -> None:
     from critic_jax.judging.ask import Asking
     from critic_jax.judging.batch import judge_file, judgments_folder
     from critic_jax.judging.endpoint import policy_from
+    from critic_jax.judging.memory import parse_bytes
     from critic_jax.judging.summary import parse_limits
 
     words = dict(vars(options))
@@ -134,6 +138,7 @@ def judge(options: JudgeOptions) -> None:
     asked = ("concurrency", "timeout", "retries", "request_budget", "token_budget")
     policy = policy_from(options.endpoint, **{name: words.pop(name) for name in asked})
     asking = Asking(**{field.name: words.pop(field.name) for field in fields(Asking)})
+    words["memory"] = parse_bytes(words.pop("memory"))
     words["cache"] = judgments_folder(words.pop("cache"), words.pop("no_cache"))
     summary = judge_file(**words, policy=policy, asking=asking)
     show(summary, as_json=as_json)
@@ -175,12 +180,16 @@ class GenerateOptions:
     """Write wrong lines to rejected.jsonl beside the output and answer the rest."""
     repetition_penalty: float | None = None
     """Instead of the penalty that the checkpoint prescribes; 1 switches it off."""
+    memory: str | None = None
+    """Memory for keys and values, such as 12GB: fewer prompts and answers are worked on at a time,
+    if need be. By default as much as 16,384 tokens of prompts and 32 answers take."""
 
 
 def generate(options: GenerateOptions) -> None:
     from critic_jax.judging.answer_file import generate_file
+    from critic_jax.judging.memory import parse_bytes
 
-    summary = generate_file(**vars(options))
+    summary = generate_file(**vars(options) | {"memory": parse_bytes(options.memory)})
     if options.output is not None:
         show(summary, as_json=False)
 

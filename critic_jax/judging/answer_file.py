@@ -57,6 +57,7 @@ def generate_file(
     seed: int = 0,
     skip_bad: bool = False,
     repetition_penalty: float | None = None,
+    memory: int | None = None,
 ) -> dict[str, Any]:
     """Answer each line (`id`, `prompt`, optional `image`) into `output`, or onto stdout.
 
@@ -66,6 +67,7 @@ def generate_file(
     While it works, results stand in `output` + ".partial", and answers that are not ranked yet in
     `output` + ".answers.partial"; a later call goes on from there. A wrong line raises InputError,
     or with `skip_bad` goes to rejected.jsonl beside the output (beside the input if there is none).
+    memory: bytes, as `Engine` takes them, for either model.
     """
     count = _count(n, best_of, judge, temperature)
     prompts, rejected = _read(input, skip_bad)
@@ -78,7 +80,7 @@ def generate_file(
     }
     with TemporaryDirectory() as scratch:
         file = output or Path(scratch) / "answers.jsonl"
-        run = _Run(model, repetition_penalty, settings, count, skip_bad, rejected)
+        run = _Run(model, repetition_penalty, memory, settings, count, skip_bad, rejected)
         if judge is None:
             results = run.answer(file, prompts)
         else:
@@ -101,6 +103,7 @@ class _Run:
 
     model: str
     repetition_penalty: float | None
+    memory: int | None
     settings: dict[str, Any]
     count: int
     skip_bad: bool
@@ -147,12 +150,13 @@ class _Run:
         if critic is not None and judge == self.model and self.repetition_penalty is None:
             return critic
         del critic  # before another takes its place in memory
-        return Critic.load(judge)
+        return Critic.load(judge, memory=self.memory)
 
     def _answer(self, partial: Partial, prompts: Sequence[Prompt]) -> None:
         if all(prompt.key in partial.done for prompt in prompts):
             return
-        critic = Critic.load(self.model, repetition_penalty=self.repetition_penalty)
+        penalty = self.repetition_penalty
+        critic = Critic.load(self.model, memory=self.memory, repetition_penalty=penalty)
         self._critic = critic
         partial.check_fingerprint(critic.fingerprint)
         sampling = critic.sampling(**self.settings)

@@ -43,6 +43,7 @@ def judge_file(
     endpoint: str | None = None,
     policy: Policy | None = None,
     asking: Asking = Asking(),  # noqa: B008 (frozen)
+    memory: int | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Judge every line of `input` into `output`; returns the summary, also written beside it.
@@ -57,7 +58,8 @@ def judge_file(
 
     cache: a folder of judgments to take from and to add to. endpoint: the address of another judge,
     asked for `model` as `policy` says. asking: how each question is asked; a result holds what is
-    not as usual. settings: of `Sampling`, instead of what the checkpoint prescribes.
+    not as usual. memory: bytes, as `Engine` takes them. settings: of `Sampling`, instead of what
+    the checkpoint prescribes.
     """
     if endpoint:
         check_remote(asking)
@@ -73,7 +75,7 @@ def judge_file(
     undone = [one for one in wanted if one.key not in partial.done]
     waiting = by_key(undone, lambda one: one.line.images)
     if waiting:
-        critic = _load(model, endpoint, policy, settings)
+        critic = _load(model, endpoint, policy, memory, settings)
         partial.check_fingerprint(critic.fingerprint)
         kept = JudgmentCache(cache, critic.fingerprint, name, asking) if cache else None
         run = _Run(critic, asking, partial, output.parent, kept, skip_bad, rejected)
@@ -248,15 +250,23 @@ class _Run:
 
 
 def _load(
-    model: str, endpoint: str | None, policy: Policy | None, settings: dict[str, Any]
+    model: str,
+    endpoint: str | None,
+    policy: Policy | None,
+    memory: int | None,
+    settings: dict[str, Any],
 ) -> Critic | RemoteCritic:
     given = {name: value for name, value in settings.items() if value is not None}
     if endpoint is None:
         if not given.get("temperature"):
             given.pop("seed", None)  # nothing is drawn: the judge is the same with any seed
-        return Critic.load(model, **given)
-    if "repetition_penalty" in given:
-        raise InputError("repetition_penalty: an endpoint takes none; leave it out")
+        return Critic.load(model, memory=memory, **given)
+    for name, value in (
+        ("repetition_penalty", given.get("repetition_penalty")),
+        ("memory", memory),
+    ):
+        if value is not None:
+            raise InputError(f"{name}: an endpoint takes none; leave it out")
     return RemoteCritic(endpoint, model, policy or Policy(), **given)
 
 

@@ -25,7 +25,8 @@ class Critic(Judge):
     `name` is quoted in every judgment, and so is `fingerprint`, which changes with the weights, the
     tokenizer and the sampler's settings, where the name may stay. A repetition penalty that the
     checkpoint prescribes is kept, as upstream's judge keeps it, unless another is given: 1 is none.
-    `settings` are others of `Sampling` to judge with; None leaves one as it is.
+    `batch` answers are worked on at a time, within `memory` (`Engine`). `settings` are others of
+    `Sampling` to judge with; None leaves one as it is.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Critic(Judge):
         name: str,
         batch: int = 32,
         watch: Callable[[int], None] | None = None,
+        memory: int | None = None,
         **settings: Any,
     ) -> None:
         self.name = name
@@ -45,13 +47,16 @@ class Critic(Judge):
         self.fingerprint = checkpoint.fingerprint(**self._settings)
         model = assemble(checkpoint.config, checkpoint.params, jnp.dtype(jnp.float32))
         tokenizer = checkpoint.tokenizer
-        self.engine = Engine(model, tokenizer.stop_ids, batch, watch, decode=tokenizer.decode)
+        self.engine = Engine(
+            model, tokenizer.stop_ids, batch, watch, decode=tokenizer.decode, memory=memory
+        )
 
     @classmethod
     def load(
         cls,
         path: str | os.PathLike[str],
         batch: int = 32,
+        memory: int | None = None,
         **settings: Any,
     ) -> Critic:
         """Load a checkpoint of ours, a Hugging Face folder or a hub id.
@@ -59,7 +64,7 @@ class Critic(Judge):
         Raises InputError if it is none of them.
         """
         name = model_name(path)
-        return cls(load_checkpoint(path), name, batch, **settings)
+        return cls(load_checkpoint(path), name, batch, memory=memory, **settings)
 
     def sampling(self, **settings: Any) -> Sampling:
         """Greedy, with what the checkpoint prescribes, then `settings`."""

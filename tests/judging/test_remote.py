@@ -381,6 +381,7 @@ def test_refused_lines_are_told_after_the_others_are_written(
             ["--endpoint", "http://h", "--repetition-penalty", "1.1"],
             "repetition_penalty: an endpoint takes none",
         ),
+        (["--endpoint", "http://h", "--memory", "1GB"], "memory: an endpoint takes none"),
         (["--endpoint", "http://h", "--temperature", "-1"], "temperature must be 0 or more"),
         *(
             (
