@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from critic_jax.errors import InputError
-    from critic_jax.judging.asking import Asking
+    from critic_jax.judging.ask import Asking
     from critic_jax.judging.both_orders import BothOrders
     from critic_jax.judging.critic import Critic
     from critic_jax.judging.judgment import Judgment
@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 # Public name -> the module that defines it. The same names stand above, for type checkers, and in
 # `__all__`.
 _PUBLIC: dict[str, str] = {
-    "Asking": "critic_jax.judging.asking",
+    "Asking": "critic_jax.judging.ask",
     "BothOrders": "critic_jax.judging.both_orders",
     "Critic": "critic_jax.judging.critic",
     "InputError": "critic_jax.errors",

@@ -5,7 +5,7 @@ so that `--help` costs nothing. Exit codes are those of `critic_jax.verbs`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -90,6 +90,17 @@ class JudgeOptions:
     """Seed of that sampling."""
     max_new_tokens: int | None = None
     """Cut the judge's text after this many tokens, instead of where the checkpoint says."""
+    verdict_only: bool = False
+    """Ask for no reason. Two scores end with their line; otherwise only a verdict is allowed."""
+    probabilities: bool = False
+    """Also tell what the probabilities of the verdict's tokens say: expected score, preference."""
+    reasks: int = 0
+    """Sample an answer that cannot be read anew, so often at most."""
+    constrained: bool = False
+    """Go on with an answer that still cannot be read, only valid tokens allowed for its verdict."""
+    memory: str | None = None
+    """Memory for keys and values, such as 12GB: fewer prompts and answers are worked on at a time,
+    if need be. By default as much as 16,384 tokens of prompts and 32 answers take."""
     cache: Path | None = None
     """Folder of earlier judgments to use and add to, instead of the one all runs share."""
     no_cache: bool = False
@@ -115,8 +126,10 @@ class JudgeOptions:
 
 
 def judge(options: JudgeOptions) -> None:
+    from critic_jax.judging.ask import Asking
     from critic_jax.judging.batch import judge_file, judgments_folder
     from critic_jax.judging.endpoint import policy_from
+    from critic_jax.judging.memory import parse_bytes
     from critic_jax.judging.summary import parse_limits
 
     words = dict(vars(options))
@@ -124,8 +137,10 @@ def judge(options: JudgeOptions) -> None:
     limits = parse_limits(words.pop("fail_under"), words.pop("fail_on_unparsed"))
     asked = ("concurrency", "timeout", "retries", "request_budget", "token_budget")
     policy = policy_from(options.endpoint, **{name: words.pop(name) for name in asked})
+    asking = Asking(**{field.name: words.pop(field.name) for field in fields(Asking)})
+    words["memory"] = parse_bytes(words.pop("memory"))
     words["cache"] = judgments_folder(words.pop("cache"), words.pop("no_cache"))
-    summary = judge_file(**words, policy=policy)
+    summary = judge_file(**words, policy=policy, asking=asking)
     show(summary, as_json=as_json)
     limits.check(summary)
 
@@ -165,12 +180,16 @@ class GenerateOptions:
     """Write wrong lines to rejected.jsonl beside the output and answer the rest."""
     repetition_penalty: float | None = None
     """Instead of the penalty that the checkpoint prescribes; 1 switches it off."""
+    memory: str | None = None
+    """Memory for keys and values, such as 12GB: fewer prompts and answers are worked on at a time,
+    if need be. By default as much as 16,384 tokens of prompts and 32 answers take."""
 
 
 def generate(options: GenerateOptions) -> None:
     from critic_jax.judging.answer_file import generate_file
+    from critic_jax.judging.memory import parse_bytes
 
-    summary = generate_file(**vars(options))
+    summary = generate_file(**vars(options) | {"memory": parse_bytes(options.memory)})
     if options.output is not None:
         show(summary, as_json=False)
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SCRIPTS = {"critic-jax": critic_jax.cli.VERBS, "critic-data": critic_data.cli.VERBS}
 
-AFTER_THE_DEMO = ("judging", "data", "weights")
+AFTER_THE_DEMO = ("judging", "engine", "data", "weights")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

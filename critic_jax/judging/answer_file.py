@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from critic_jax.checkpoints import model_name
 from critic_jax.data import scan_json_lines
 from critic_jax.data.records import picture_sources
 from critic_jax.errors import InputError
 from critic_jax.files import write_json_lines
 from critic_jax.imaging import Visual
 from critic_jax.judging.best import Candidates, choose_best
+from critic_jax.judging.chunks import by_key, chunks
 from critic_jax.judging.critic import Critic
+from critic_jax.judging.partial import Key, Partial
 from critic_jax.progress import progress
 from critic_jax.sampling.choose import Sampling
 from critic_jax.text import leading_markers
+
+CHUNK = 128
+"""Answers that are asked for at a time; they are on disk before the next are."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,11 @@ class Prompt:
     where: str
     images: tuple[Path | bytes, ...]
     text: str
+
+    @property
+    def key(self) -> Key:
+        """What its result is known by."""
+        return self.id, "ab"
 
 
 def generate_file(
@@ -44,59 +57,178 @@ def generate_file(
     seed: int = 0,
     skip_bad: bool = False,
     repetition_penalty: float | None = None,
+    memory: int | None = None,
 ) -> dict[str, Any]:
     """Answer each line (`id`, `prompt`, optional `image`) into `output`, or onto stdout.
 
-    A result line holds `id`, `prompt`, `responses` [n] and `model`. With `best_of`, as many answers
-    are sampled (as LLaVA-Critic does, at temperature 0.7 and top_p 0.9, unless others are given),
-    the model `judge` ranks them, and the line holds the fields of `choose_best` too. A wrong line
-    raises InputError, or with `skip_bad` goes to rejected.jsonl beside the output (beside the input
-    if there is none).
+    A result line holds `id`, `prompt`, `responses` [n], `model` and `sampling`. With `best_of`, as
+    many answers are sampled (as LLaVA-Critic does, at temperature 0.7 and top_p 0.9, unless others
+    are given), the model `judge` ranks them, and the line holds the fields of `choose_best` too.
+    While it works, results stand in `output` + ".partial", and answers that are not ranked yet in
+    `output` + ".answers.partial"; a later call goes on from there. A wrong line raises InputError,
+    or with `skip_bad` goes to rejected.jsonl beside the output (beside the input if there is none).
+    memory: bytes, as `Engine` takes them, for either model.
     """
     count = _count(n, best_of, judge, temperature)
     prompts, rejected = _read(input, skip_bad)
-    critic = Critic.load(model, repetition_penalty=repetition_penalty)
-    sampling: Sampling = critic.sampling(
-        temperature=temperature if temperature is not None else 0.7 if best_of else 0.0,
-        top_p=top_p if top_p is not None else 0.9 if best_of else 1.0,
-        top_k=top_k,
-        max_new_tokens=max_new_tokens,
-        seed=seed,
-    )
-    ready: list[tuple[Prompt, tuple[Visual, ...]]] = []
-    for prompt in prompts:
-        try:
-            ready.append((prompt, critic.visuals(list(prompt.images) or None, "field 'image'")))
-        except InputError as e:
-            reject(rejected, prompt.line, prompt.id, f"{prompt.where}: {e}", skip_bad)
-    with progress() as bar:
-        task = bar.add_task("answering", total=len(ready) * count)
-        critic.engine.watch = lambda done: bar.advance(task, done)
-        answers = critic.answer([(v, p.text) for p, v in ready], sampling, count)
-    results: list[dict[str, Any]] = [
-        {
-            "id": prompt.id,
-            "prompt": prompt.text,
-            "responses": [critic.text(c) for c in completions],
-            "model": critic.name,
-            "fingerprint": critic.fingerprint,
-        }
-        for (prompt, _), completions in zip(ready, answers, strict=True)
-    ]
-    summary: dict[str, Any] = {"model": critic.name, "answered": len(results)}
-    if judge is not None:
-        if judge != model or repetition_penalty is not None:
-            del critic  # before another takes its place in memory
-            critic = Critic.load(judge)
-        summary |= _add_best(critic, [prompt for prompt, _ in ready], results)
+    settings: dict[str, Any] = {
+        "temperature": temperature if temperature is not None else 0.7 if best_of else 0.0,
+        "top_p": top_p if top_p is not None else 0.9 if best_of else 1.0,
+        "top_k": top_k,
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+    }
+    with TemporaryDirectory() as scratch:
+        file = output or Path(scratch) / "answers.jsonl"
+        run = _Run(model, repetition_penalty, memory, settings, count, skip_bad, rejected)
+        if judge is None:
+            results = run.answer(file, prompts)
+        else:
+            results = run.answer_and_rank(file, prompts, judge)
     if output is None:
         for result in results:
             print(json.dumps(result, ensure_ascii=False))
-    else:
-        write_json_lines(output, results)
     if rejected:
-        write_json_lines((output or input).with_name("rejected.jsonl"), rejected)
+        bad = (output or input).with_name("rejected.jsonl")
+        write_json_lines(bad, sorted(rejected, key=lambda r: r["line"]))
+    summary: dict[str, Any] = {"model": model_name(model), "answered": len(results)}
+    if judge is not None:
+        summary |= _of_the_best(model_name(judge), results)
     return summary | {"rejected": len(rejected)}
+
+
+@dataclass
+class _Run:
+    """What answering the prompts of one file needs."""
+
+    model: str
+    repetition_penalty: float | None
+    memory: int | None
+    settings: dict[str, Any]
+    count: int
+    skip_bad: bool
+    rejected: list[dict[str, Any]]
+    _critic: Critic | None = None
+
+    def answer(self, output: Path, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+        """The result lines, in the order of the prompts; they stand in `output`."""
+        with self._partial(output, None) as partial:
+            self._answer(partial, prompts)
+        return _written(partial, output, prompts)
+
+    def answer_and_rank(
+        self, output: Path, prompts: Sequence[Prompt], judge: str
+    ) -> list[dict[str, Any]]:
+        """The same, with what the judge chose."""
+        with self._partial(output, model_name(judge)) as ranked:
+            waiting = [prompt for prompt in prompts if prompt.key not in ranked.done]
+            with self._partial(output.with_name(f"{output.name}.answers"), None) as partial:
+                self._answer(partial, waiting)
+            answered = partial.results([prompt.key for prompt in waiting], keep_others=False)
+            if answered:
+                critic = self._judge(judge)
+                ranked.check_fingerprint(critic.fingerprint, "judge_fingerprint")
+                of_id = {prompt.id: prompt for prompt in waiting}
+                candidates = [
+                    Candidates(of_id[r["id"]].images, r["prompt"], tuple(r["responses"]))
+                    for r in answered
+                ]
+                chosen = choose_best(critic, candidates)
+                for result, fields in zip(answered, chosen, strict=True):
+                    ranked.write(result | fields)
+                ranked.sync()
+        results = _written(ranked, output, prompts)
+        partial.finish()
+        return results
+
+    def _partial(self, output: Path, judge: str | None) -> Partial:
+        how = {"sampling": {"n": self.count, **self.settings}, "judge": judge}
+        return Partial(output, model_name(self.model), how, "answer")
+
+    def _judge(self, judge: str) -> Critic:
+        critic, self._critic = self._critic, None
+        if critic is not None and judge == self.model and self.repetition_penalty is None:
+            return critic
+        del critic  # before another takes its place in memory
+        return Critic.load(judge, memory=self.memory)
+
+    def _answer(self, partial: Partial, prompts: Sequence[Prompt]) -> None:
+        if all(prompt.key in partial.done for prompt in prompts):
+            return
+        penalty = self.repetition_penalty
+        critic = Critic.load(self.model, memory=self.memory, repetition_penalty=penalty)
+        self._critic = critic
+        partial.check_fingerprint(critic.fingerprint)
+        sampling = critic.sampling(**self.settings)
+        with progress() as bar:
+            done = sum(prompt.key in partial.done for prompt in prompts)
+            total = len(prompts) * self.count
+            task = bar.add_task("answering", total=total, completed=done * self.count)
+            critic.engine.watch = lambda count: bar.advance(task, count)
+            for group in _pieces(prompts, self.count):
+                self._answer_some(critic, sampling, partial, group)
+                partial.sync()
+
+    def _answer_some(
+        self, critic: Critic, sampling: Sampling, partial: Partial, prompts: Sequence[Prompt]
+    ) -> None:
+        """Answer a piece of the file; if some of it is missing the whole of it, since what is drawn
+        for one of several equal prompts depends on how many stand before it."""
+        if all(prompt.key in partial.done for prompt in prompts):
+            return
+        ready: list[tuple[Prompt, tuple[Visual, ...]]] = []
+        for prompt in prompts:
+            try:
+                visuals = critic.visuals(list(prompt.images) or None, "field 'image'")
+                ready.append((prompt, visuals))
+            except InputError as e:
+                reason = f"{prompt.where}: {e}"
+                reject(self.rejected, prompt.line, prompt.id, reason, self.skip_bad)
+        if all(prompt.key in partial.done for prompt, _ in ready):
+            return
+        answers = critic.answer([(v, p.text) for p, v in ready], sampling, self.count)
+        for (prompt, _), completions in zip(ready, answers, strict=True):
+            if prompt.key not in partial.done:
+                partial.write(
+                    {
+                        "id": prompt.id,
+                        "prompt": prompt.text,
+                        "responses": [critic.text(c) for c in completions],
+                        "model": critic.name,
+                        "fingerprint": critic.fingerprint,
+                        "sampling": {"n": self.count, **self.settings},
+                    }
+                )
+
+
+def _pieces(prompts: Sequence[Prompt], count: int) -> Iterator[list[Prompt]]:
+    """Some prompts at a time: those about the same pictures together, equal ones never apart."""
+    units: dict[tuple[Any, str], list[Prompt]] = {}
+    for prompt in by_key(prompts, lambda prompt: prompt.images):
+        units.setdefault((prompt.images, prompt.text), []).append(prompt)
+    pieces = chunks(
+        list(units.values()), lambda unit: unit[0].images, lambda unit: len(unit) * count, CHUNK
+    )
+    for piece in pieces:
+        yield [prompt for unit in piece for prompt in unit]
+
+
+def _written(partial: Partial, output: Path, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+    """The results of these prompts, once they stand in the output."""
+    results = partial.results([prompt.key for prompt in prompts], keep_others=False)
+    write_json_lines(output, results)
+    partial.finish()
+    return results
+
+
+def _of_the_best(judge: str, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    judged, unparsed = (sum(one[name] for one in results) for name in ("judgments", "unparsed"))
+    return {
+        "judge": judge,
+        "without_best": sum(one["state"] == "unparsed" for one in results),
+        "judgments": judged,
+        "unparsed_rate": unparsed / judged if judged else None,
+    }
 
 
 def _count(n: int | None, best_of: int | None, judge: str | None, temperature: float | None) -> int:
@@ -116,28 +248,6 @@ def _count(n: int | None, best_of: int | None, judge: str | None, temperature: f
     return best_of
 
 
-def _add_best(
-    critic: Critic, prompts: list[Prompt], results: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Add what the judge chose to each result; returns what the summary says of it."""
-    chosen = choose_best(
-        critic,
-        [
-            Candidates(prompt.images, prompt.text, tuple(result["responses"]))
-            for prompt, result in zip(prompts, results, strict=True)
-        ],
-    )
-    for result, fields in zip(results, chosen, strict=True):
-        result |= fields
-    judged, unparsed = (sum(one[name] for one in chosen) for name in ("judgments", "unparsed"))
-    return {
-        "judge": critic.name,
-        "without_best": sum(one["state"] == "unparsed" for one in chosen),
-        "judgments": judged,
-        "unparsed_rate": unparsed / judged if judged else None,
-    }
-
-
 def reject(
     rejected: list[dict[str, Any]], line: int, name: str | None, reason: str, skip_bad: bool
 ) -> None:
@@ -150,13 +260,18 @@ def reject(
 def _read(path: Path, skip_bad: bool) -> tuple[list[Prompt], list[dict[str, Any]]]:
     prompts: list[Prompt] = []
     rejected: list[dict[str, Any]] = []
+    seen: dict[str, int] = {}
     for number, found in scan_json_lines(path):
         if isinstance(found, InputError):
             reject(rejected, number, None, str(found), skip_bad)
             continue
         where = f"{path} line {number}"
         try:
-            prompts.append(_prompt(found, where, number, path.parent))
+            prompt = _prompt(found, where, number, path.parent)
+            if prompt.id in seen:
+                raise InputError(f"id {prompt.id!r} is taken by line {seen[prompt.id]}")
+            seen[prompt.id] = number
+            prompts.append(prompt)
         except InputError as e:
             name = found.get("id")
             name = None if name is None else str(name)

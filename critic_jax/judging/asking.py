@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from critic_jax.data.encode import prompt_path
-from critic_jax.errors import InputError
+from critic_jax.judging.ask import REASK_TEMPERATURE, REASK_TOP_P, Ask, Asking
 from critic_jax.judging.formats import Format, TwoScoreFormat
 from critic_jax.judging.guide import VerdictGuide, verdict_guide
 from critic_jax.judging.judgment import Judgment, judgment, swapped_probabilities
@@ -21,58 +21,10 @@ from critic_jax.sampling.completion import Completion
 from critic_jax.tree import Path
 
 if TYPE_CHECKING:
-    from critic_jax.judging.ask import Ask
     from critic_jax.judging.critic import Critic
-
-REASK_TEMPERATURE, REASK_TOP_P = 0.7, 0.9
-"""How an answer that could not be read is sampled anew, where the judge is greedy."""
 
 _LINE_TOKENS = 16
 """Tokens of a first line with two scores, at most."""
-
-
-@dataclass(frozen=True)
-class Asking:
-    """How a critic is asked. By default: once, for a verdict with its reason.
-
-    verdict_only: for no reason. Two scores end with their line; in the other formats, where the
-        verdict stands last, nothing but a verdict is allowed from the start.
-    probabilities: with the reading of `reading.read_probabilities`, at no further decoding.
-    reasks: how often an answer that cannot be read is sampled anew, at most.
-    constrained: an answer that still cannot be read is gone on with, or begun again, with nothing
-        but a verdict allowed where the template wants it. So the free text's unparsed rate stays
-        known (`answers_read`).
-    """
-
-    verdict_only: bool = False
-    probabilities: bool = False
-    reasks: int = 0
-    constrained: bool = False
-
-    def __post_init__(self) -> None:
-        if self.reasks < 0:
-            raise InputError(f"reasks is {self.reasks}; it must be 0 or more")
-
-
-def answers_read(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How many answers could be read, of the lines of results (`Judgment.to_dict`).
-
-    unparsed: of how many judgments there is no verdict in the end. first_unparsed: of how many the
-    first free answer held none. constrained: how many verdicts were the only thing allowed; those
-    asked for a verdict alone gave no free answer. asks: of the judge altogether. Rates are of all.
-    """
-    count = len(results)
-    unparsed = sum(r["state"] == "unparsed" for r in results)
-    first = sum(r["state"] == "unparsed" or "first_why" in r for r in results)
-    return {
-        "judgments": count,
-        "unparsed": unparsed,
-        "unparsed_rate": unparsed / count if count else None,
-        "first_unparsed": first,
-        "first_unparsed_rate": first / count if count else None,
-        "constrained": sum(bool(r.get("constrained")) for r in results),
-        "asks": sum(r.get("asks", 1) for r in results),
-    }
 
 
 @dataclass(eq=False)

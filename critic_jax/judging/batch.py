@@ -12,15 +12,17 @@ from critic_jax.checkpoints import model_name
 from critic_jax.data import BadRecord
 from critic_jax.errors import InputError
 from critic_jax.files import write_json, write_json_lines
-from critic_jax.judging.ask import Ask
+from critic_jax.judging.ask import Ask, Asking, pair_asks
 from critic_jax.judging.cache import JudgmentCache
+from critic_jax.judging.chunks import by_key, chunks
 from critic_jax.judging.critic import Critic
 from critic_jax.judging.endpoint import Policy
 from critic_jax.judging.judgment import Judgment, Order
 from critic_jax.judging.lines import JudgeLine, read_judge_lines
 from critic_jax.judging.partial import Partial
-from critic_jax.judging.rank_lines import pair_asks, rank_fields
-from critic_jax.judging.remote import RemoteCritic
+from critic_jax.judging.rank import ordered_pairs
+from critic_jax.judging.rank_lines import rank_fields
+from critic_jax.judging.remote import RemoteCritic, check_remote
 from critic_jax.judging.summary import summarise
 from critic_jax.progress import progress
 from critic_jax.remote import cache_root
@@ -40,6 +42,8 @@ def judge_file(
     cache: Path | None = None,
     endpoint: str | None = None,
     policy: Policy | None = None,
+    asking: Asking = Asking(),  # noqa: B008 (frozen)
+    memory: int | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Judge every line of `input` into `output`; returns the summary, also written beside it.
@@ -53,24 +57,28 @@ def judge_file(
     raises InputError, or with `skip_bad` goes to rejected.jsonl beside the output.
 
     cache: a folder of judgments to take from and to add to. endpoint: the address of another judge,
-    asked for `model` as `policy` says. settings: of `Sampling`, instead of what the checkpoint
-    prescribes.
+    asked for `model` as `policy` says. asking: how each question is asked; a result holds what is
+    not as usual. memory: bytes, as `Engine` takes them. settings: of `Sampling`, instead of what
+    the checkpoint prescribes.
     """
+    if endpoint:
+        check_remote(asking)
     name = model if endpoint else model_name(model)
     lines, rejected = _sort_out(input, skip_bad, limit)
-    partial = Partial(output, name)
+    partial = Partial(output, name, {"asking": asking.wishes() or None})
     wanted = [
         _Wanted(line, o, order == "both" and line.pairwise)
         for line in lines
         for o in (("ab", "ba") if order == "both" and line.pairwise else ("ab",))
     ]
     usage: dict[str, Any] = {}
-    waiting = _by_picture([one for one in wanted if one.key not in partial.done])
+    undone = [one for one in wanted if one.key not in partial.done]
+    waiting = by_key(undone, lambda one: one.line.images)
     if waiting:
-        critic = _load(model, endpoint, policy, settings)
+        critic = _load(model, endpoint, policy, memory, settings)
         partial.check_fingerprint(critic.fingerprint)
-        kept = JudgmentCache(cache, critic.fingerprint, name) if cache else None
-        run = _Run(critic, partial, output.parent, kept, skip_bad, rejected)
+        kept = JudgmentCache(cache, critic.fingerprint, name, asking) if cache else None
+        run = _Run(critic, asking, partial, output.parent, kept, skip_bad, rejected)
         run.judge(waiting, sum(one.questions for one in wanted))
         if isinstance(critic, RemoteCritic):
             usage = {"requests": critic.endpoint.requests, "tokens": critic.endpoint.tokens}
@@ -121,16 +129,19 @@ class _Wanted:
         """What the judge is asked for this line's result."""
         line = self.line
         if line.responses:
-            return pair_asks(visuals, line.template, line.texts, line.responses)
+            pairs = ordered_pairs(len(line.responses))
+            return pair_asks(visuals, line.template, line.texts, line.responses, pairs)
         return [Ask(visuals, line.template, line.texts, self.order)]
 
     def result(
-        self, judgments: Sequence[Judgment], fingerprint: str, folder: Path
+        self, judgments: Sequence[Judgment], fingerprint: str, asking: Asking, folder: Path
     ) -> dict[str, Any]:
         """The line that goes into the results, which stand in `folder`, from what was answered."""
         ranked = len(self.line.responses)
         said = rank_fields(judgments, ranked) if ranked else judgments[0].to_dict()
         fields = {"id": self.line.id, **said, "fingerprint": fingerprint}
+        if wishes := asking.wishes():
+            fields["asking"] = wishes
         if self.both:
             fields["order"] = self.order
         return fields | self.line.shown(folder)
@@ -141,6 +152,7 @@ class _Run:
     """What judging the lines of one file needs."""
 
     critic: Critic | RemoteCritic
+    asking: Asking
     partial: Partial
     folder: Path
     cache: JudgmentCache | None
@@ -155,7 +167,8 @@ class _Run:
             task = bar.add_task("judging", total=total, completed=done)
             if isinstance(self.critic, Critic):
                 self.critic.engine.watch = lambda count: bar.advance(task, count)
-            for chunk in _chunks(waiting):
+            pieces = chunks(waiting, lambda one: one.line.images, lambda one: one.questions, CHUNK)
+            for chunk in pieces:
                 for count in self._chunk(chunk):
                     done += count
                     if isinstance(self.critic, RemoteCritic):  # each comes at its own time
@@ -193,7 +206,8 @@ class _Run:
             said[places[number]] = answer
             if len(said) == one.questions:
                 ordered = [said[place] for place in range(len(said))]
-                self.partial.write(one.result(ordered, self.critic.fingerprint, self.folder))
+                fingerprint = self.critic.fingerprint
+                self.partial.write(one.result(ordered, fingerprint, self.asking, self.folder))
                 yield one.questions
         for line, error in refused.values():  # once the others are written
             self._reject(line, error)
@@ -226,9 +240,9 @@ class _Run:
         wanted = [asks[place] for place in missing]
         answers: Iterator[tuple[int, Judgment | InputError]]
         if isinstance(self.critic, RemoteCritic):
-            answers = self.critic.judge_each(wanted)
+            answers = self.critic.judge_each(wanted, self.asking)
         else:
-            answers = enumerate(self.critic.judge(wanted))
+            answers = enumerate(self.critic.judge(wanted, self.asking))
         for number, answer in answers:
             if self.cache and isinstance(answer, Judgment):
                 self.cache.put(wanted[number], answer)
@@ -236,15 +250,23 @@ class _Run:
 
 
 def _load(
-    model: str, endpoint: str | None, policy: Policy | None, settings: dict[str, Any]
+    model: str,
+    endpoint: str | None,
+    policy: Policy | None,
+    memory: int | None,
+    settings: dict[str, Any],
 ) -> Critic | RemoteCritic:
     given = {name: value for name, value in settings.items() if value is not None}
     if endpoint is None:
         if not given.get("temperature"):
             given.pop("seed", None)  # nothing is drawn: the judge is the same with any seed
-        return Critic.load(model, **given)
-    if "repetition_penalty" in given:
-        raise InputError("repetition_penalty: an endpoint takes none; leave it out")
+        return Critic.load(model, memory=memory, **given)
+    for name, value in (
+        ("repetition_penalty", given.get("repetition_penalty")),
+        ("memory", memory),
+    ):
+        if value is not None:
+            raise InputError(f"{name}: an endpoint takes none; leave it out")
     return RemoteCritic(endpoint, model, policy or Policy(), **given)
 
 
@@ -265,24 +287,3 @@ def _sort_out(
 
 def _rejection(bad: BadRecord) -> dict[str, Any]:
     return {"line": bad.line, "id": bad.id, "reason": bad.reason}
-
-
-def _by_picture(waiting: Sequence[_Wanted]) -> list[_Wanted]:
-    """Lines with the same pictures together, so that these are encoded once."""
-    first: dict[Any, int] = {}
-    for one in waiting:
-        first.setdefault(one.line.images, len(first))
-    return sorted(waiting, key=lambda one: first[one.line.images])
-
-
-def _chunks(waiting: Sequence[_Wanted]) -> Iterator[Sequence[_Wanted]]:
-    """Pieces of about `CHUNK` that end where the pictures change, if that is not far."""
-    start = asked = 0
-    for at in range(1, len(waiting)):
-        asked += waiting[at - 1].questions
-        changes = waiting[at].line.images != waiting[at - 1].line.images
-        if asked >= (CHUNK if changes else 2 * CHUNK):
-            yield waiting[start:at]
-            start, asked = at, 0
-    if waiting:
-        yield waiting[start:]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from critic_jax.judging.ask import pair_asks
 from critic_jax.judging.critic import Critic
 from critic_jax.judging.judgment import Judgment
-from critic_jax.judging.rank import DEFAULT_RANKING
-from critic_jax.judging.rank_lines import pair_asks, rank_fields
+from critic_jax.judging.rank import DEFAULT_RANKING, ordered_pairs
+from critic_jax.judging.rank_lines import rank_fields
 from critic_jax.judging.templates import get_template
 from critic_jax.progress import progress
 
@@ -27,22 +28,20 @@ class Candidates:
     responses: tuple[str, ...]
 
 
-def choose_best(critic: Critic, candidates: Sequence[Candidates]) -> list[dict[str, Any]]:
-    """Rank the answers to each prompt: fields for its line.
+def choose_best(critic: Critic, candidates: Sequence[Candidates]) -> Iterator[dict[str, Any]]:
+    """Rank the answers to each prompt: yields the fields for its line, in the order given.
 
     `state` (value, tie or unparsed), and unless it is unparsed `best` (a place in `responses`, the
     first of equals), `response` (that answer) and `rewards` (one for each answer); `judge` and
     `judge_fingerprint`; `judgments` and `unparsed`, how many were asked and how many of them held
     no verdict. Equal answers are asked about once and share their reward.
     """
-    chosen: list[dict[str, Any]] = []
     with progress() as bar:
         task = bar.add_task("ranking", total=len(candidates))
         for at in range(0, len(candidates), PROMPTS):
             some = candidates[at : at + PROMPTS]
-            chosen += _ranked(critic, some)
+            yield from _ranked(critic, some)
             bar.advance(task, len(some))
-    return chosen
 
 
 def _ranked(critic: Critic, candidates: Sequence[Candidates]) -> list[dict[str, Any]]:
@@ -54,6 +53,7 @@ def _ranked(critic: Critic, candidates: Sequence[Candidates]) -> list[dict[str, 
             template,
             {"question": one.text},
             answers,
+            ordered_pairs(len(answers)) if len(answers) > 1 else [],
         )
         for one, answers in zip(candidates, distinct, strict=True)
     ]

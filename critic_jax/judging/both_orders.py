@@ -44,8 +44,8 @@ class BothOrders:
 class OrderSummary:
     """Pairs asked in both orders.
 
-    consistency: of the pairs of which both verdicts could be read, the share whose two verdicts
-        name the same winner.
+    consistency: the share of pairs whose two verdicts name the same winner. Where one of the two
+        cannot be read, they don't.
     position_bias: of all verdicts that could be read, the share that the answer shown first won
         less the share that the one shown second won: from -1 to 1, 0 for a judge that looks at the
         answers alone. Ties count for neither.
@@ -72,6 +72,6 @@ def order_summary(winners: Sequence[tuple[str | None, str | None]]) -> OrderSumm
         agreeing=agreeing,
         disagreeing=len(read) - agreeing,
         unparsed=len(winners) - len(read),
-        consistency=agreeing / len(read) if read else None,
+        consistency=agreeing / len(winners) if winners else None,
         position_bias=sum(for_first) / len(for_first) if for_first else None,
     )

@@ -18,18 +18,25 @@ from pathlib import Path
 from typing import Any
 
 import critic_jax
-from critic_jax.judging.ask import Ask
+from critic_jax.judging.ask import Ask, Asking
 from critic_jax.judging.judgment import Judgment
 
 _FIELDS = tuple(field.name for field in fields(Judgment))
 
 
 class JudgmentCache:
-    """Judgments by pictures, prompt, format and the judge's fingerprint (model and sampling)."""
+    """Judgments by pictures, prompt, format, the judge's fingerprint (model and sampling) and how
+    it was asked."""
 
-    def __init__(self, folder: Path, fingerprint: str, model: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        fingerprint: str,
+        model: str,
+        asking: Asking = Asking(),  # noqa: B008 (frozen)
+    ) -> None:
         self.folder = folder
-        self._fingerprint, self._model = fingerprint, model
+        self._fingerprint, self._model, self._asking = fingerprint, model, asking
         self._told = False
 
     def get(self, ask: Ask) -> Judgment | None:
@@ -76,6 +83,7 @@ class JudgmentCache:
             [visual.key for visual in ask.visuals],
             ask.prompt(),
             [ask.template.name, ask.order, repr(ask.template.format), ask.verdict_only],
+            asdict(self._asking),
         ]
         name = sha256(json.dumps(parts).encode()).hexdigest()
         return self.folder / name[:2] / f"{name[2:]}.json"

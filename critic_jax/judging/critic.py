@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,20 +11,9 @@ import jax.numpy as jnp
 from critic_jax.checkpoints import Checkpoint, load_checkpoint, model_name, prescribed
 from critic_jax.data.encode import prepare_pictures, prompt_path
 from critic_jax.imaging import Visual
-from critic_jax.judging.ask import DEFAULT_PAIRWISE, DEFAULT_POINTWISE, Ask, Judge, Pictures
-from critic_jax.judging.asking import Asking, judge
-from critic_jax.judging.both_orders import BothOrders
-from critic_jax.judging.formats import TwoScoreFormat
-from critic_jax.judging.judgment import Judgment, Order
-from critic_jax.judging.rank import (
-    DEFAULT_RANKING,
-    Ranking,
-    Relative,
-    check_relative,
-    ordered_pairs,
-    ranking,
-)
-from critic_jax.judging.templates import get_template
+from critic_jax.judging.ask import Ask, Asking, Judge, Pictures
+from critic_jax.judging.asking import judge
+from critic_jax.judging.judgment import Judgment
 from critic_jax.models.build import assemble
 from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.engine import Completion, Engine
@@ -37,7 +25,8 @@ class Critic(Judge):
     `name` is quoted in every judgment, and so is `fingerprint`, which changes with the weights, the
     tokenizer and the sampler's settings, where the name may stay. A repetition penalty that the
     checkpoint prescribes is kept, as upstream's judge keeps it, unless another is given: 1 is none.
-    `settings` are others of `Sampling` to judge with; None leaves one as it is.
+    `batch` answers are worked on at a time, within `memory` (`Engine`). `settings` are others of
+    `Sampling` to judge with; None leaves one as it is.
     """
 
     def __init__(
@@ -46,6 +35,7 @@ class Critic(Judge):
         name: str,
         batch: int = 32,
         watch: Callable[[int], None] | None = None,
+        memory: int | None = None,
         **settings: Any,
     ) -> None:
         self.name = name
@@ -57,13 +47,16 @@ class Critic(Judge):
         self.fingerprint = checkpoint.fingerprint(**self._settings)
         model = assemble(checkpoint.config, checkpoint.params, jnp.dtype(jnp.float32))
         tokenizer = checkpoint.tokenizer
-        self.engine = Engine(model, tokenizer.stop_ids, batch, watch, decode=tokenizer.decode)
+        self.engine = Engine(
+            model, tokenizer.stop_ids, batch, watch, decode=tokenizer.decode, memory=memory
+        )
 
     @classmethod
     def load(
         cls,
         path: str | os.PathLike[str],
         batch: int = 32,
+        memory: int | None = None,
         **settings: Any,
     ) -> Critic:
         """Load a checkpoint of ours, a Hugging Face folder or a hub id.
@@ -71,7 +64,7 @@ class Critic(Judge):
         Raises InputError if it is none of them.
         """
         name = model_name(path)
-        return cls(load_checkpoint(path), name, batch, **settings)
+        return cls(load_checkpoint(path), name, batch, memory=memory, **settings)
 
     def sampling(self, **settings: Any) -> Sampling:
         """Greedy, with what the checkpoint prescribes, then `settings`."""
@@ -107,92 +100,3 @@ class Critic(Judge):
     ) -> list[Judgment]:
         """Judge many at once; results in the order given."""
         return judge(self, asks, asking, self.sampling())
-
-    def score(
-        self,
-        image: Pictures,
-        question: str,
-        response: str,
-        *,
-        template: str = DEFAULT_POINTWISE,
-        reference: str | None = None,
-        criteria: str | None = None,
-        asking: Asking = Asking(),  # noqa: B008 (frozen)
-    ) -> Judgment:
-        """Score one answer on the template's scale."""
-        texts = {"question": question, "response": response}
-        ask = self._ask(image, template, texts, reference, criteria, "ab")
-        return self.judge([ask], asking)[0]
-
-    def compare(
-        self,
-        image: Pictures,
-        question: str,
-        response_a: str,
-        response_b: str,
-        *,
-        template: str = DEFAULT_PAIRWISE,
-        reference: str | None = None,
-        criteria: str | None = None,
-        order: Order = "ab",
-        asking: Asking = Asking(),  # noqa: B008 (frozen)
-    ) -> Judgment:
-        """Which of two answers is better.
-
-        Order "ba" shows b first; the verdict still calls a "A" and b "B".
-        """
-        texts = {"question": question, "response_a": response_a, "response_b": response_b}
-        ask = self._ask(image, template, texts, reference, criteria, order)
-        return self.judge([ask], asking)[0]
-
-    def compare_both_orders(
-        self,
-        image: Pictures,
-        question: str,
-        response_a: str,
-        response_b: str,
-        *,
-        template: str = DEFAULT_PAIRWISE,
-        reference: str | None = None,
-        criteria: str | None = None,
-        asking: Asking = Asking(),  # noqa: B008 (frozen)
-    ) -> BothOrders:
-        """Two answers compared twice, each shown first once."""
-        texts = {"question": question, "response_a": response_a, "response_b": response_b}
-        ask = self._ask(image, template, texts, reference, criteria, "ab")
-        return BothOrders(*self.judge([ask, replace(ask, order="ba")], asking))
-
-    def rank(
-        self,
-        image: Pictures,
-        question: str,
-        responses: Sequence[str],
-        *,
-        pairs: Sequence[tuple[int, int]] | None = None,
-        template: str = DEFAULT_RANKING,
-        relative: Relative | None = None,
-        reference: str | None = None,
-        criteria: str | None = None,
-        asking: Asking | None = None,
-    ) -> Ranking:
-        """K answers from best to worst, by all K(K-1) ordered pairs or some, as (first, second).
-
-        relative: what a pair's relative score is made of (`rank.relative_score`); by default the
-        two scores where the template asks for two, else the verdict. asking: by default for the
-        verdict alone where two scores open the answer, else with reasons. Raises InputError for
-        answers or pairs that are no such.
-        """
-        known = get_template(template)
-        relative = check_relative(known, relative)
-        chosen = ordered_pairs(len(responses), pairs)
-        if asking is None:
-            asking = Asking(verdict_only=isinstance(known.format, TwoScoreFormat))
-        if relative == "probability":
-            asking = replace(asking, probabilities=True)
-        visuals = self.visuals(image)
-        texts = {"question": question, "reference": reference, "criteria": criteria}
-        asks = [
-            Ask(visuals, known, {**texts, "response_a": responses[i], "response_b": responses[j]})
-            for i, j in chosen
-        ]
-        return ranking(len(responses), chosen, self.judge(asks, asking), relative)

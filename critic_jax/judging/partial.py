@@ -24,16 +24,20 @@ class Partial:
     done: what has a result. It is a context manager that opens the file for `write`.
     """
 
-    def __init__(self, output: Path, model: str) -> None:
+    def __init__(
+        self, output: Path, model: str, how: Mapping[str, Any], kind: str = "judgment"
+    ) -> None:
         """Take up what is there; a line that a kill cut short leaves it.
 
-        Raises InputError for results of another model's name, or for something else.
+        how: fields that every result holds, or lacks where they are None. kind: what a result is.
+        Raises InputError for results of another model's name, for those made in another way, or
+        for something else.
         """
         self._output = output
         self.path = output.with_name(output.name + ".partial")
-        self._model = model
+        self._model, self._how, self._kind = model, how, kind
         self.done: set[Key] = set()
-        self._prints: set[str] = set()
+        self._prints: dict[str, set[str]] = {"fingerprint": set(), "judge_fingerprint": set()}
         output.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             written = self.path.read_bytes()
@@ -48,19 +52,30 @@ class Partial:
         for number, fields in read_json_lines(source):
             other = fields.get("model")
             if other != self._model or not isinstance(fields.get("id"), str):
-                said = "no judgment" if other is None else f"a judgment of model {other!r}"
+                said = "no" if other is None else "a"
+                said += f" {self._kind}" + ("" if other is None else f" of model {other!r}")
                 raise InputError(
                     f"{source} line {number}: is {said}, not of {self._model!r}; "
                     "name another output, or remove this file"
                 )
+            for name, wanted in self._how.items():
+                if (held := fields.get(name)) != wanted:
+                    raise InputError(
+                        f"{source} line {number}: {name} is {_words(held)}, not {_words(wanted)}; "
+                        "name another output, or remove this file"
+                    )
             self.done.add(key_of(fields))
-            self._prints.add(str(fields.get("fingerprint")))
+            for name, held in self._prints.items():
+                held.add(str(fields.get(name)))
 
-    def check_fingerprint(self, fingerprint: str) -> None:
-        """Raise InputError if earlier results are of another model with the same name."""
-        if others := sorted(self._prints - {fingerprint}):
+    def check_fingerprint(self, fingerprint: str, name: str = "fingerprint") -> None:
+        """Raise InputError if earlier results are of another model with the same name.
+
+        name: the field of the results in which that model's fingerprint stands.
+        """
+        if others := sorted(self._prints[name] - {fingerprint}):
             raise InputError(
-                f"{self.path}: holds judgments of a {self._model!r} with the fingerprint "
+                f"{self.path}: holds {self._kind}s of a {self._model!r} with the {name} "
                 f"{others[0]}, this one has {fingerprint}: other weights or sampler settings; "
                 "name another output"
             )
@@ -76,6 +91,8 @@ class Partial:
         trace: TracebackType | None,
     ) -> None:
         self._file.close()
+        if not self.path.stat().st_size:
+            self.finish()
 
     def write(self, fields: Mapping[str, Any]) -> None:
         """Add a result; a kill from here on does not lose it."""
@@ -97,6 +114,12 @@ class Partial:
     def finish(self) -> None:
         """Remove the file: its results stand in the output."""
         self.path.unlink(missing_ok=True)
+
+
+def _words(how: Any) -> str:
+    if isinstance(how, Mapping):
+        return ", ".join(f"{name} {value}" for name, value in how.items())
+    return "as usual" if how is None else str(how)
 
 
 def key_of(fields: Mapping[str, Any]) -> Key:

@@ -5,26 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from critic_jax.judging.ask import Ask
-from critic_jax.judging.formats import TwoScoreFormat
 from critic_jax.judging.judgment import Judgment
 from critic_jax.judging.rank import check_relative, ordered_pairs, ranking
-from critic_jax.judging.templates import Template, get_template
-
-
-def pair_asks(
-    visuals: tuple[Any, ...],
-    template: Template,
-    texts: dict[str, str | None],
-    responses: Sequence[str],
-) -> list[Ask]:
-    """What a judge is asked to rank answers: one question for each of `ordered_pairs`, none for
-    one answer. Where two scores open the judge's own answer, for them alone.
-    """
-    brief = isinstance(template.format, TwoScoreFormat)
-    shown = ordered_pairs(len(responses)) if len(responses) > 1 else []
-    filled = [{**texts, "response_a": responses[i], "response_b": responses[j]} for i, j in shown]
-    return [Ask(visuals, template, of_pair, verdict_only=brief) for of_pair in filled]
+from critic_jax.judging.templates import get_template
 
 
 def rank_fields(judgments: Sequence[Judgment], count: int) -> dict[str, Any]:

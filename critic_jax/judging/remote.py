@@ -17,10 +17,17 @@ from PIL import Image
 
 from critic_jax.errors import InputError, WorkError
 from critic_jax.imaging import open_picture
-from critic_jax.judging.ask import Ask, Judge, Pictures
+from critic_jax.judging.ask import (
+    REASK_TEMPERATURE,
+    REASK_TOP_P,
+    Ask,
+    Asking,
+    Judge,
+    Pictures,
+    ask_until_read,
+)
 from critic_jax.judging.endpoint import AbandonedError, Endpoint, Policy, RefusedError, Reply
-from critic_jax.judging.judgment import Judgment, judgment
-from critic_jax.judging.verdicts import parse_verdict
+from critic_jax.judging.judgment import Judgment
 
 _SENT_AS_THEY_ARE = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp"}
 _ORIENTATION = 0x0112
@@ -66,27 +73,39 @@ class RemoteCritic(Judge):
         sources: Sequence[Any] = image if isinstance(image, list | tuple) else [image]
         return tuple(sent_picture(s, name if isinstance(s, bytes) else None) for s in sources)
 
-    def judge(self, asks: Sequence[Ask]) -> list[Judgment]:
+    def judge(
+        self,
+        asks: Sequence[Ask],
+        asking: Asking = Asking(),  # noqa: B008 (frozen)
+    ) -> list[Judgment]:
         """Judge many at once; results in the order given. The first request refused ends it."""
         found: dict[int, Judgment] = {}
-        for place, result in self.judge_each(asks):
+        for place, result in self.judge_each(asks, asking):
             if isinstance(result, InputError):
                 raise result
             found[place] = result
         return [found[place] for place in range(len(asks))]
 
-    def judge_each(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Judgment | InputError]]:
+    def judge_each(
+        self,
+        asks: Sequence[Ask],
+        asking: Asking = Asking(),  # noqa: B008 (frozen)
+    ) -> Iterator[tuple[int, Judgment | InputError]]:
         """Each judgment with its ask's place as it comes, or why its request was refused.
 
         Where the whole run must end (a wrong key, no connection, a spent budget), what was under
         way is yielded before the error is raised.
         """
+        check_remote(asking)
         pool = ThreadPoolExecutor(self.endpoint.policy.concurrency)
         # Not `as_completed`: it waits for ever for what is cancelled.
         finished: SimpleQueue[Future[Judgment]] = SimpleQueue()
         failure: Exception | None = None
         try:
-            places = {pool.submit(self._judge, ask): place for place, ask in enumerate(asks)}
+            places = {
+                pool.submit(self._judge, ask, asking.reasks): place
+                for place, ask in enumerate(asks)
+            }
             for future in places:
                 future.add_done_callback(finished.put)
             for _ in places:
@@ -113,24 +132,43 @@ class RemoteCritic(Judge):
         visuals = self.visuals(image)
         return [self._reply(visuals, prompt).text for _ in range(n)]
 
-    def _judge(self, ask: Ask) -> Judgment:
+    def _judge(self, ask: Ask, reasks: int) -> Judgment:
+        def say(attempt: int) -> tuple[str, bool]:
+            reply = self._reply(ask.visuals, ask.prompt(), attempt)
+            return reply.text, reply.complete
+
         try:
-            reply = self._reply(ask.visuals, ask.prompt())
+            return ask_until_read(ask, self.name, reasks, say)
         except RefusedError:
             raise
         except (InputError, WorkError):
             self.endpoint.stop()  # at once: other threads may be about to send
             raise
-        verdict = parse_verdict(reply.text, ask.template, complete=reply.complete)
-        return judgment(verdict, ask.template.name, self.name, ask.order)
 
-    def _reply(self, visuals: Sequence[SentPicture], text: str) -> Reply:
+    def _reply(self, visuals: Sequence[SentPicture], text: str, attempt: int = 0) -> Reply:
         content: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": visual.url}} for visual in visuals
         ]
         content.append({"type": "text", "text": text})
         message = {"role": "user", "content": content}
-        return self.endpoint.chat({"model": self.name, "messages": [message], **self._settings})
+        settings = self._again(attempt) if attempt else self._settings
+        return self.endpoint.chat({"model": self.name, "messages": [message], **settings})
+
+    def _again(self, attempt: int) -> dict[str, Any]:
+        """Settings of a further attempt: never greedy, and with a seed of its own if any."""
+        settings = dict(self._settings)
+        if not settings["temperature"]:
+            settings |= {"temperature": REASK_TEMPERATURE, "top_p": REASK_TOP_P}
+        if "seed" in settings:
+            settings["seed"] += attempt
+        return settings
+
+
+def check_remote(asking: Asking) -> None:
+    """Raise InputError for ways of asking that need the judge's own tokens."""
+    for name in asking.wishes():
+        if name != "reasks":
+            raise InputError(f"{name}: an endpoint gives its texts only; leave it out")
 
 
 def sent_picture(

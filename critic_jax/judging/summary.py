@@ -21,10 +21,11 @@ def summarise(results: Sequence[Line], model: str) -> dict[str, Any]:
     """Counts of result lines, and beside them always the rate of answers that held no verdict.
 
     A ranking counts as its pairs, each a judgment. `order_consistency` and `position_bias` stand
-    there if pairs were asked in both orders, `ranked` and `ties` if answers were ranked.
+    there if pairs were asked in both orders, `ranked` and `ties` if answers were ranked, `asking`
+    and the counts of `answers_read` if the judge was asked in another way than the usual.
     """
     judged = [one for r in results for one in r.get("pairs", [r])]
-    unparsed = sum(one["state"] == "unparsed" for one in judged)
+    read = answers_read(judged)
     scores = [r["score"] for r in results if "score" in r]
     verdicts: dict[str, int] = {}
     for r in results:
@@ -33,14 +34,14 @@ def summarise(results: Sequence[Line], model: str) -> dict[str, Any]:
     counts = {
         "model": model,
         "fingerprint": results[0].get("fingerprint") if results else None,
-        "judgments": len(judged),
-        "unparsed": unparsed,
-        "unparsed_rate": unparsed / len(judged) if judged else None,
+        **{name: read[name] for name in ("judgments", "unparsed", "unparsed_rate")},
         "mean_score": sum(scores) / len(scores) if scores else None,
         "verdicts": dict(sorted(verdicts.items())),
     }
     if ranked := [r for r in results if "pairs" in r]:
         counts |= {"ranked": len(ranked), "ties": sum(r["state"] == "tie" for r in ranked)}
+    if how := next((r["asking"] for r in results if r.get("asking")), None):
+        counts |= {"asking": how, **read}
     if not any("order" in r for r in results):
         return counts
     return counts | {
@@ -49,13 +50,38 @@ def summarise(results: Sequence[Line], model: str) -> dict[str, Any]:
     }
 
 
-def order_consistency(results: Sequence[Line]) -> float | None:
-    """Share of pairs asked in both orders whose two verdicts name the same winner.
+def answers_read(results: Sequence[Line]) -> dict[str, Any]:
+    """How many answers could be read, of judgments as `Judgment.to_dict` tells them.
 
-    Where one of the two is unparsed, they don't. None where no pair was asked in both.
+    unparsed: how many hold no verdict in the end. asks: how often the judge was asked altogether.
+    free: judgments that began with a free answer, as all do but those that were asked for nothing
+    but a verdict. first_unparsed: of how many of these that answer held none. constrained: of how
+    many a verdict was the only thing allowed.
     """
-    found = order_summary(_both(results))
-    return found.agreeing / found.pairs if found.pairs else None
+    unparsed = sum(r["state"] == "unparsed" for r in results)
+    only = sum(bool(r.get("constrained")) and r.get("asks", 1) == 1 for r in results)
+    free = len(results) - only
+    first = sum("first_why" in r or _read_never(r) for r in results)
+    return {
+        "judgments": len(results),
+        "unparsed": unparsed,
+        "unparsed_rate": unparsed / len(results) if results else None,
+        "asks": sum(r.get("asks", 1) for r in results),
+        "free": free,
+        "first_unparsed": first,
+        "first_unparsed_rate": first / free if free else None,
+        "constrained": sum(bool(r.get("constrained")) for r in results),
+    }
+
+
+def _read_never(r: Line) -> bool:
+    """Whether the only answer was free and held no verdict."""
+    return r["state"] == "unparsed" and r.get("asks", 1) == 1 and not r.get("constrained")
+
+
+def order_consistency(results: Sequence[Line]) -> float | None:
+    """`OrderSummary.consistency` of the pairs asked in both orders, None where there is none."""
+    return order_summary(_both(results)).consistency
 
 
 def position_bias(results: Sequence[Line]) -> float | None:

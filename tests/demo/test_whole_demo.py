@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from killed import finish, kill_while_it_writes, start
 
 from critic_jax.data import read_json_lines
 from critic_jax.evaluation.agreement import agreement
+from critic_jax.files import write_json_lines
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -48,3 +50,23 @@ def test_a_critic_from_scratch_judges_scans_it_has_never_seen(tmp_path: Path) ->
     for name, value in agreement(again, labels).items():
         assert value == pytest.approx(summary[name], abs=1e-9), name
     assert "<html" in (tmp_path / "runs/again/report.html").read_text()[:200]
+    survives_a_storm(out)
+
+
+def survives_a_storm(out: Path) -> None:
+    """2,000 judge lines, killed with -9 five times: each id once, equal to an uninterrupted run.
+
+    Part of the test above, so that the critic is trained once.
+    """
+    lines = [line for _, line in read_json_lines(out / "heldout/input.jsonl")]
+    lines = [line | {"id": f"{line['id']}-{turn}"} for turn in range(3) for line in lines][:2000]
+    source = write_json_lines(out / "heldout/storm.jsonl", lines)
+    whole, output = out / "whole/results.jsonl", out / "storm/results.jsonl"
+    words = ["judge", "--model", out / "critic", "--input", source, "--no-cache", "--output"]
+    finish(start(*words, whole))
+    partial = output.with_name("results.jsonl.partial")
+    kill_while_it_writes([*words, output], [partial], kills=5, seed=0)
+    found = [result for _, result in read_json_lines(output)]
+    assert len(found) == 2000 and [r["id"] for r in found] == [line["id"] for line in lines]
+    assert output.read_bytes() == whole.read_bytes()
+    assert {path.name for path in output.parent.iterdir()} == {"results.jsonl", "summary.json"}

@@ -1,9 +1,13 @@
-"""A tiny critic on disk, and one whose answers are scripted instead of sampled."""
+"""A tiny critic on disk, and some whose answers are scripted instead of sampled."""
 
+from __future__ import annotations
+
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from tiny_critic import tiny_checkpoint
@@ -11,7 +15,8 @@ from tiny_critic import tiny_checkpoint
 from critic_jax.checkpoints import load_checkpoint, save_checkpoint
 from critic_jax.judging.critic import Critic
 from critic_jax.sampling.choose import Sampling
-from critic_jax.sampling.engine import Completion
+from critic_jax.sampling.completion import Completion
+from critic_jax.sampling.guide import Guide
 from critic_jax.text import ChatTokenizer
 from critic_jax.tree import Path as TokenPath
 
@@ -39,6 +44,68 @@ class ScriptedEngine:
             said = [tuple(self.tokenizer.encode(self.say(text))) for _ in range(n)]
             answers.append([Completion(s, (0.0,) * len(s), "stop") for s in said])
         return answers
+
+
+class Speaker:
+    """An engine that says what it is told, or of a guide the allowed token that goes on towards
+    one of `wishes`; every watched token has the same probability."""
+
+    batch = 2
+    watch: Callable[[int], None]
+
+    def __init__(
+        self, tokenizer: ChatTokenizer, say: Callable[[Sampling], str], wishes: Sequence[str]
+    ) -> None:
+        self.tokenizer, self.say, self.wishes = tokenizer, say, wishes
+        self.calls: list[tuple[Sampling, bool]] = []
+        self.prompts: list[str] = []
+
+    def generate(
+        self,
+        prompts: Sequence[TokenPath],
+        sampling: Sampling,
+        n: int = 1,
+        guides: Sequence[Guide | None] | None = None,
+    ) -> list[list[Completion]]:
+        self.calls.append((sampling, guides is not None))
+        self.prompts += [self.tokenizer.decode(p.tokens.tolist()) for p in prompts]
+        answers = []
+        for guide in guides or [None] * len(prompts):
+            tokens = self._guided(guide) if guide else self.tokenizer.encode(self.say(sampling))
+            rows = np.full((len(tokens) + 1, len(sampling.alternatives)), math.log(0.05))
+            logprobs = (math.log(0.05),) * len(tokens)
+            answers.append([Completion(tuple(tokens), logprobs, "stop", rows.astype(np.float32))])
+        return answers
+
+    def _guided(self, guide: Guide) -> list[int]:
+        tokens: list[int] = []
+        while True:
+            ids = guide.allowed(tokens)
+            if ids is None:
+                return tokens + self.tokenizer.encode("Because.")
+            said = self.tokenizer.decode(tokens)
+            good = [i for i in ids if i not in self.tokenizer.stop_ids]
+            good = [i for i in good if self._wished(said + self.tokenizer.pieces[i])]
+            if not good:
+                return tokens
+            tokens.append(int(max(good, key=lambda i: len(self.tokenizer.pieces[i]))))
+
+    def _wished(self, said: str) -> bool:
+        return any(wish.startswith(said) for wish in self.wishes)
+
+
+@pytest.fixture
+def speaking(critic_folder: Path) -> Callable[..., tuple[Critic, Speaker]]:
+    """A critic of the tiny weights that says what it is told, and what it says it with."""
+
+    def make(say: str | Callable[[Sampling], str], *wishes: str) -> tuple[Critic, Speaker]:
+        critic = Critic(load_checkpoint(critic_folder), "tiny")
+        said = say if callable(say) else lambda sampling: say
+        speaker = Speaker(critic.tokenizer, said, wishes)
+        critic.engine = speaker  # type: ignore[assignment]
+        return critic, speaker
+
+    return make
 
 
 @pytest.fixture(scope="session")

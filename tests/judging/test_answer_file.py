@@ -11,6 +11,7 @@ from tiny_critic import tiny_checkpoint
 from critic_jax.cli import main
 from critic_jax.errors import InputError
 from critic_jax.files import write_json_lines
+from critic_jax.judging import best
 from critic_jax.judging.answer_file import generate_file
 
 LINES: list[dict[str, Any]] = [
@@ -39,6 +40,7 @@ def test_each_line_gets_n_answers(critic_folder: Path, script: Any, pictures: Pa
             "responses": [f"Answer to {p}"] * 2,
             "model": "tiny",
             "fingerprint": tiny_checkpoint().fingerprint(),
+            "sampling": {"n": 2, **settings},
         }
         for i, p in [
             ("one", "Which digit?"),
@@ -48,6 +50,64 @@ def test_each_line_gets_n_answers(critic_folder: Path, script: Any, pictures: Pa
     ]
     (sampling,) = engine.settings
     assert {name: getattr(sampling, name) for name in settings} == settings
+
+
+def test_what_the_output_holds_is_not_answered_again(
+    critic_folder: Path, script: Any, pictures: Path, capsys: Any
+) -> None:
+    engine = script(say)
+    source = write_json_lines(pictures / "in.jsonl", LINES[:2])
+    output = pictures / "out" / "a.jsonl"
+    words = ["generate", "--model", str(critic_folder), "--input", str(source)]
+    words += ["--output", str(output)]
+    assert main(words) == 0 and len(engine.asked) == 2
+    write_json_lines(source, LINES)
+    assert main(words) == 0 and len(engine.asked) == 5  # a piece is answered whole
+    found = [json.loads(line)["id"] for line in output.read_text().splitlines()]
+    assert found == ["one", "two", "three"]
+    before = output.read_bytes()
+    assert main(words) == 0 and len(engine.asked) == 5 and output.read_bytes() == before
+    capsys.readouterr()
+    assert main([*words, "--n", "2"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"{output} line 1: sampling is n 1, temperature 0.0" in error
+    assert ", not n 2, temperature 0.0" in error and "name another output" in error
+    assert output.read_bytes() == before and list(output.parent.iterdir()) == [output]
+
+
+def test_a_crash_while_the_best_are_chosen_keeps_what_was_done(
+    critic_folder: Path, script: Any, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(best, "PROMPTS", 1)
+    drawn = iter("abcdefgh")
+    judged: list[str] = []
+
+    def until_it_fails(prompt: str) -> str:
+        if "[Assistant 1]" not in prompt:
+            return next(drawn)
+        judged.append(prompt)
+        if len(judged) == 4:
+            raise KeyboardInterrupt
+        return "7 5"
+
+    engine = script(until_it_fails)
+    source = write_json_lines(pictures / "in.jsonl", LINES)
+    output = pictures / "out" / "a.jsonl"
+    how: dict[str, Any] = {"best_of": 2, "judge": str(critic_folder)}
+    with pytest.raises(KeyboardInterrupt):
+        generate_file(str(critic_folder), source, output, **how)
+    names = ["a.jsonl.answers.partial", "a.jsonl.partial"]
+    assert sorted(path.name for path in output.parent.iterdir()) == names
+    summary = generate_file(str(critic_folder), source, output, **how)
+    assert (summary["answered"], summary["judgments"]) == (3, 6)
+    found = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [r["responses"] for r in found] == [["a", "b"], ["c", "d"], ["e", "f"]]
+    assert [r["rewards"] for r in found] == [[0, 0]] * 3
+    # The first prompt had been ranked, and no prompt was answered twice.
+    assert len(judged) == 4 + 4 and next(drawn) == "g"
+    assert list(output.parent.iterdir()) == [output] and len(engine.asked) == 3 + 8
+    with pytest.raises(InputError, match="judge is tiny, not as usual; name another output"):
+        generate_file(str(critic_folder), source, output, n=2, temperature=0.7, top_p=0.9)
 
 
 def test_without_an_output_answers_are_printed(
@@ -66,6 +126,7 @@ def test_without_an_output_answers_are_printed(
         ('{"id": "x"', "line 2: not valid JSON ("),
         ({"id": "x"}, "line 2: field 'prompt' is missing or no text"),
         ({"prompt": "x"}, "line 2: field 'id' is missing or no text"),
+        ({"id": "one", "prompt": "x"}, "line 2: id 'one' is taken by line 1"),
         ({"id": "x", "prompt": "x", "image": "gone.png"}, "gone.png: no such file"),
         ({"id": "x", "prompt": "<image> <image> x", "image": "0.png"}, "2 <image> markers and 1"),
     ],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,70 +9,14 @@ import numpy as np
 import pytest
 
 from critic_jax import Asking, Critic, InputError
-from critic_jax.checkpoints import load_checkpoint
 from critic_jax.data.encode import prompt_path
-from critic_jax.judging.asking import answers_read
 from critic_jax.judging.critic import Ask
 from critic_jax.judging.guide import VerdictGuide
 from critic_jax.judging.spelling import verdict_texts
+from critic_jax.judging.summary import answers_read
 from critic_jax.judging.templates import get_template
 from critic_jax.sampling.choose import Sampling
-from critic_jax.sampling.completion import Completion
-from critic_jax.sampling.guide import Guide
-from critic_jax.text import ChatTokenizer
 from critic_jax.tree import Path as TokenPath
-
-
-class Speaker:
-    """An engine that says what it is told, or of a guide the allowed token that goes on towards
-    `wish`; every watched token has the same probability."""
-
-    def __init__(self, tokenizer: ChatTokenizer, say: Callable[[Sampling], str], wish: str) -> None:
-        self.tokenizer, self.say, self.wish = tokenizer, say, wish
-        self.calls: list[tuple[Sampling, bool]] = []
-        self.prompts: list[str] = []
-
-    def generate(
-        self,
-        prompts: Sequence[TokenPath],
-        sampling: Sampling,
-        n: int = 1,
-        guides: Sequence[Guide | None] | None = None,
-    ) -> list[list[Completion]]:
-        self.calls.append((sampling, guides is not None))
-        self.prompts += [self.tokenizer.decode(p.tokens.tolist()) for p in prompts]
-        answers = []
-        for guide in guides or [None] * len(prompts):
-            tokens = self._guided(guide) if guide else self.tokenizer.encode(self.say(sampling))
-            rows = np.full((len(tokens) + 1, len(sampling.alternatives)), math.log(0.05))
-            logprobs = (math.log(0.05),) * len(tokens)
-            answers.append([Completion(tuple(tokens), logprobs, "stop", rows.astype(np.float32))])
-        return answers
-
-    def _guided(self, guide: Guide) -> list[int]:
-        tokens: list[int] = []
-        while True:
-            ids = guide.allowed(tokens)
-            if ids is None:
-                return tokens + self.tokenizer.encode("Because.")
-            said = self.tokenizer.decode(tokens)
-            good = [i for i in ids if i not in self.tokenizer.stop_ids]
-            good = [i for i in good if self.wish.startswith(said + self.tokenizer.pieces[i])]
-            if not good:
-                return tokens
-            tokens.append(int(max(good, key=lambda i: len(self.tokenizer.pieces[i]))))
-
-
-@pytest.fixture
-def speaking(critic_folder: Path) -> Callable[..., tuple[Critic, Speaker]]:
-    def make(say: str | Callable[[Sampling], str], wish: str = "") -> tuple[Critic, Speaker]:
-        critic = Critic(load_checkpoint(critic_folder), "tiny")
-        said = say if callable(say) else lambda sampling: say
-        speaker = Speaker(critic.tokenizer, said, wish)
-        critic.engine = speaker  # type: ignore[assignment]
-        return critic, speaker
-
-    return make
 
 
 def test_an_unread_answer_is_sampled_anew_and_counted(speaking: Any) -> None:
@@ -117,6 +59,7 @@ def test_only_the_unread_are_asked_again(speaking: Any) -> None:
         "judgments": 2,
         "unparsed": 1,
         "unparsed_rate": 0.5,
+        "free": 2,
         "first_unparsed": 1,
         "first_unparsed_rate": 0.5,
         "constrained": 0,
@@ -126,7 +69,7 @@ def test_only_the_unread_are_asked_again(speaking: Any) -> None:
 
 
 def test_a_constrained_verdict_goes_on_from_the_free_reason(speaking: Any) -> None:
-    critic, speaker = speaking("It names the dog, but not its", wish="Score: 64.5")
+    critic, speaker = speaking("It names the dog, but not its", "Score: 64.5")
     found = critic.score(None, "Q?", "A.", asking=Asking(constrained=True))
     assert (found.state, found.score, found.constrained) == ("value", 64.5, True)
     assert found.reason == "It names the dog, but not its"
@@ -139,7 +82,7 @@ def test_a_constrained_verdict_goes_on_from_the_free_reason(speaking: Any) -> No
 
 
 def test_a_verdict_that_contradicts_itself_is_begun_again(speaking: Any) -> None:
-    critic, speaker = speaking("[[A]]\nNo.\n[[B]]", wish="[[C]]")
+    critic, speaker = speaking("[[A]]\nNo.\n[[B]]", "[[C]]")
     found = critic.compare(
         None, "Q?", "A.", "B.", template="mt-bench", asking=Asking(constrained=True)
     )
@@ -149,13 +92,13 @@ def test_a_verdict_that_contradicts_itself_is_begun_again(speaking: Any) -> None
 
 
 def test_what_can_be_read_is_not_constrained(speaking: Any) -> None:
-    critic, speaker = speaking("Fine.\nScore: 70", wish="Score: 10")
+    critic, speaker = speaking("Fine.\nScore: 70", "Score: 10")
     found = critic.score(None, "Q?", "A.", asking=Asking(constrained=True))
     assert (found.score, found.constrained, len(speaker.calls)) == (70, False, 1)
 
 
 def test_two_scores_are_constrained_and_the_reason_is_free(speaking: Any) -> None:
-    critic, _ = speaking("Both are fine.", wish="8 7.5\n")
+    critic, _ = speaking("Both are fine.", "8 7.5\n")
     how = {"template": "llava-bench", "asking": Asking(constrained=True)}
     found = critic.compare(None, "Q?", "A.", "B.", **how)
     assert (found.scores, found.reason) == ((8, 7.5), "Because.")
@@ -163,7 +106,7 @@ def test_two_scores_are_constrained_and_the_reason_is_free(speaking: Any) -> Non
 
 
 def test_a_verdict_alone_is_short(speaking: Any) -> None:
-    critic, speaker = speaking("8 7", wish="The better response: [second]")
+    critic, speaker = speaking("8 7", "The better response: [second]")
     asks = [
         Ask((), get_template(name), {"question": "Q?", "response_a": "A.", "response_b": "B."})
         for name in ("critic-pairwise", "llava-bench", "critic-pairwise")
@@ -172,6 +115,8 @@ def test_a_verdict_alone_is_short(speaking: Any) -> None:
     assert [j.verdict for j in found] == ["B", "A", "B"]
     assert [j.constrained for j in found] == [True, False, True]
     assert [j.asks for j in found] == [1, 1, 1]
+    counts = answers_read([j.to_dict() for j in found])  # two gave nothing but a verdict
+    assert (counts["free"], counts["first_unparsed"], counts["constrained"]) == (1, 0, 2)
     (line, guided), (forced, also) = speaker.calls
     assert (line.stop, line.max_new_tokens, guided, also) == (("\n",), 16, False, True)
     assert forced.max_new_tokens == len("The better response: [second]") + 1
@@ -200,7 +145,7 @@ def test_probabilities_stand_beside_the_verdict_and_turn_with_it(speaking: Any) 
 
 
 def test_a_batch_is_ranked_by_one_ask(speaking: Any) -> None:
-    critic, _ = speaking("Judgement: [[B]], [[A]]", wish="Judgement: [[C]], [[A]], [[B]]")
+    critic, _ = speaking("Judgement: [[B]], [[A]]", "Judgement: [[C]], [[A]], [[B]]")
     texts = {"question": "Q?", "responses": ["x", "y"]}
     ask = Ask((), get_template("mllm-judge-batch"), texts)
     (found,) = critic.judge([ask])

@@ -40,7 +40,7 @@ def test_the_summary_counts_pairs_and_verdicts() -> None:
     winners = [("A", "A"), ("A", "A"), ("A", "B"), ("B", "A"), ("tie", "B"), ("A", None)]
     found = order_summary([*winners, (None, None)])
     assert (found.pairs, found.agreeing, found.disagreeing, found.unparsed) == (7, 2, 3, 2)
-    assert found.consistency == pytest.approx(2 / 5)
+    assert found.consistency == pytest.approx(2 / 7)  # the unparsed agree with nobody
     # Of 11 verdicts, the first won 2 + 2 + 1 + 1 and the second 2 + 2: A A AB - B A.
     assert found.position_bias == pytest.approx((2 + 2 + 0 + 1 + 1 - 2 - 2) / 11)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from critic_jax.judging.ask import Ask
+from critic_jax.judging.ask import Ask, Asking
 from critic_jax.judging.cache import JudgmentCache
 from critic_jax.judging.judgment import Judgment
 from critic_jax.judging.templates import get_template
@@ -47,6 +47,20 @@ def test_whatever_matters_makes_another_place(tmp_path: Path, other: Ask) -> Non
     assert cache.get(other) is None
     assert JudgmentCache(tmp_path, "g", "m").get(ASK) is None
     assert cache.get(ASK) == SAID
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"verdict_only": True}, {"probabilities": True}, {"reasks": 1}, {"constrained": True}],
+)
+def test_another_way_of_asking_makes_another_place(tmp_path: Path, how: Any) -> None:
+    JudgmentCache(tmp_path, "f", "m").put(ASK, SAID)
+    other = JudgmentCache(tmp_path, "f", "m", Asking(**how))
+    assert other.get(ASK) is None
+    read = replace(SAID, probabilities={"expected_a": 7.5, "valid": 1.0}, asks=2, first_why="hm")
+    other.put(ASK, read)
+    assert other.get(ASK) == read
+    assert JudgmentCache(tmp_path, "f", "m").get(ASK) == SAID
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "changed", "other", "list", "binary"])

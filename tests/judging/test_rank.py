@@ -67,7 +67,7 @@ def test_an_answer_of_which_nothing_is_known_has_no_place() -> None:
     nothing = ranking(3, THREE, [said("hm")] * 6, "scores")
     assert (nothing.rewards, nothing.order) == ((None,) * 3, ())
     assert (nothing.best, nothing.worst, nothing.tie) == (None, None, True)
-    assert (nothing.position_bias, nothing.orders.consistency) == (None, None)
+    assert (nothing.position_bias, nothing.orders.consistency) == (None, 0)
 
 
 def test_equal_answers_are_a_tie_in_the_order_given() -> None:

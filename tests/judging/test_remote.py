@@ -153,6 +153,37 @@ def test_files_are_sent_as_they_are_if_every_reader_sees_the_same(tmp_path: Path
         sent_picture(b"junk", "field 'image'")
 
 
+def test_a_text_that_cannot_be_read_is_asked_for_again(chat: Chat, tmp_path: Path) -> None:
+    texts = iter(["hm", "Score: 1 or Score: 2", "Score: 30", "Score: 40", *["hm"] * 3])
+    chat.say = lambda prompt: next(texts)
+    source = write_json_lines(tmp_path / "in.jsonl", [single(n) for n in range(3)])
+    words = ["judge", "--model", "m", "--endpoint", chat.url, "--concurrency", "1", "--seed", "5"]
+    words += ["--input", str(source), "--output", str(tmp_path / "out.jsonl"), "--reasks", "2"]
+    assert main(words) == 0
+    found = [json.loads(t) for t in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [r.get("score") for r in found] == [30, 40, None]
+    assert [r.get("asks", 1) for r in found] == [3, 1, 3]
+    assert found[0]["first_why"].startswith("cut off") and found[0]["asking"] == {"reasks": 2}
+    assert [body["temperature"] for body in chat.bodies] == [0, 0.7, 0.7, 0, 0, 0.7, 0.7]
+    assert [body["seed"] for body in chat.bodies] == [5, 6, 7, 5, 5, 6, 7]
+    assert [body.get("top_p") for body in chat.bodies[:2]] == [None, 0.9]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    wanted = {"unparsed": 1, "first_unparsed": 2, "free": 3, "asks": 7, "requests": 7}
+    assert {name: summary[name] for name in wanted} == wanted
+
+
+def test_an_endpoint_ranks_as_a_critic_does(chat: Chat) -> None:
+    chat.say = lambda prompt: "8 6\nSo it is."  # whoever is first
+    critic = RemoteCritic(chat.url, "m")
+    found = critic.rank(None, "Q?", ["a", "b", "c"])
+    assert (found.rewards, len(chat.bodies)) == ((0, 0, 0), 6) and found.tie
+    assert (found.position_bias, found.orders.consistency) == (2, 0)
+    both = critic.compare_both_orders(None, "Q?", "a", "b", template="llava-bench")
+    assert (both.state, both.verdict) == ("disagreement", None)
+    with pytest.raises(InputError, match="probabilities: an endpoint gives its texts only"):
+        critic.rank(None, "Q?", ["a", "b"], relative="probability")
+
+
 def test_requests_run_side_by_side_and_come_back_in_order(chat: Chat) -> None:
     chat.say, chat.delay = lambda prompt: f"Score: {number_of(prompt)}", 0.05
     critic = RemoteCritic(chat.url, "m", Policy(concurrency=4))
@@ -350,7 +381,15 @@ def test_refused_lines_are_told_after_the_others_are_written(
             ["--endpoint", "http://h", "--repetition-penalty", "1.1"],
             "repetition_penalty: an endpoint takes none",
         ),
+        (["--endpoint", "http://h", "--memory", "1GB"], "memory: an endpoint takes none"),
         (["--endpoint", "http://h", "--temperature", "-1"], "temperature must be 0 or more"),
+        *(
+            (
+                ["--endpoint", "http://h", f"--{name.replace('_', '-')}"],
+                f"{name}: an endpoint gives its texts only; leave it out",
+            )
+            for name in ("verdict_only", "probabilities", "constrained")
+        ),
     ],
 )
 def test_a_wrong_command_is_told(tmp_path: Path, capsys: Any, words: list[str], said: str) -> None:
