@@ -28,9 +28,9 @@ def photographs(count: int) -> list[Image.Image]:
     return [Image.fromarray(make()).convert("RGB").resize((640, 480)) for make in makers[:count]]
 
 
-def write_weights(folder: Path) -> None:
+def write_weights(folder: Path, deviation: float = 0.02) -> None:
     """Random weights in transformers' layout: a decoder of Qwen2 0.5B's width with 6 layers and its
-    whole vocabulary, four layers of the real tower."""
+    whole vocabulary, four layers of the real tower. deviation: of the decoder's weights."""
     import torch
     from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
 
@@ -44,6 +44,7 @@ def write_weights(folder: Path) -> None:
         "num_key_value_heads": 2,
         "rope_theta": 1e6,
         "tie_word_embeddings": True,
+        "initializer_range": deviation,
     }
     vision = {
         "model_type": "siglip_vision_model",

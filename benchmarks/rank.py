@@ -241,7 +241,8 @@ def child(word: str, *rest: str) -> dict[str, Any]:
 
         return decode_7b(int(rest[0]))
     if word == "write":
-        write_weights(Path(rest[0]))
+        # So wide that attention singles tokens out: else all answers would be alike.
+        write_weights(Path(rest[0]), deviation=0.06)
         return {}
     variant = VARIANTS[word]
     return (run_torch if variant.side == "torch" else run_jax)(variant, Path(rest[0]))
