@@ -9,24 +9,27 @@ backward, AdamW) and its largest memory. Nothing else should run meanwhile.
 """
 
 import json
-import os
-import resource
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from beside_torch import (
+    IMAGE,
+    VOCABULARY,
+    in_process,
+    peak_gb,
+    photographs,
+    torch_model,
+    write_weights,
+)
 
 from critic_jax.imaging import ImageGeometry, Visual, picture
 from critic_jax.tree import Path as TokenPath
 from critic_jax.tree import build, pack, size, token_keys
 
-IMAGE, VOCABULARY = 151_646, 151_936
 RATE = 2e-6
 STEPS = 2  # the first compiles and warms up, the others are timed
 
@@ -53,19 +56,6 @@ VARIANTS = {
     "2.5 judgments: critic_jax, each alone": Variant("jax", MANY),
     "2.5 judgments: critic_jax": Variant("jax", MANY, share=True),
 }
-
-
-def photographs(count: int) -> list[Image.Image]:
-    """Photographs of scikit-image, cut to 640x480."""
-    from skimage import data
-
-    makers: list[Callable[[], np.ndarray]] = [
-        data.astronaut,
-        data.coffee,
-        data.chelsea,
-        data.rocket,
-    ]
-    return [Image.fromarray(make()).convert("RGB").resize((640, 480)) for make in makers[:count]]
 
 
 def records(judgments: tuple[int, ...]) -> list[tuple[Visual, TokenPath]]:
@@ -127,10 +117,8 @@ def run_jax(variant: Variant, folder: Path) -> dict[str, float]:
 
 def run_torch(variant: Variant, folder: Path) -> dict[str, float]:
     import torch
-    from transformers import LlavaOnevisionForConditionalGeneration
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    model = LlavaOnevisionForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    model = torch_model(folder)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.0, fused=True)
     of_records = records(variant.judgments)
@@ -189,54 +177,16 @@ def _result(
         "seconds": min(seconds[1:]),
         "useful_tokens": sum(map(len, paths)),
         "slots_in_use": used,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "peak_gb": peak_gb(),
     }
-
-
-def write_weights(folder: Path) -> None:
-    """Random weights in transformers' layout."""
-    import torch
-    from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration
-
-    text = {
-        "model_type": "qwen2",
-        "vocab_size": VOCABULARY,
-        "hidden_size": 896,
-        "intermediate_size": 4864,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 14,
-        "num_key_value_heads": 2,
-        "rope_theta": 1e6,
-        "tie_word_embeddings": True,
-    }
-    vision = {
-        "model_type": "siglip_vision_model",
-        "hidden_size": 1152,
-        "intermediate_size": 4304,
-        "num_attention_heads": 16,
-        "num_hidden_layers": 4,
-        "image_size": 384,
-        "patch_size": 14,
-        "vision_use_head": False,
-    }
-    torch.manual_seed(0)
-    config = LlavaOnevisionConfig(
-        text_config=text, vision_config=vision, image_token_index=IMAGE, tie_word_embeddings=True
-    )
-    LlavaOnevisionForConditionalGeneration(config).save_pretrained(folder)
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        program = [sys.executable, str(Path(__file__).absolute())]
-        subprocess.run([*program, "write", name], check=True)
+        in_process("write", name)
         found: dict[str, dict[str, float]] = {}
         for label in VARIANTS:
-            done = subprocess.run(
-                [*program, label, str(folder)], check=True, stdout=subprocess.PIPE, text=True
-            )
-            found[label] = result = json.loads(done.stdout.splitlines()[-1])
+            found[label] = result = in_process(label, name)
             rate = result["useful_tokens"] / result["seconds"]
             print(
                 f"{label:<38} {result['seconds']:6.1f} s a step, {rate:6.1f} useful tokens/s, "
@@ -270,6 +220,7 @@ if __name__ == "__main__":
         main()
     elif sys.argv[1] == "write":
         write_weights(Path(sys.argv[2]))
+        print("{}")
     else:
         chosen = VARIANTS[sys.argv[1]]
         run = run_torch if chosen.side == "torch" else run_jax

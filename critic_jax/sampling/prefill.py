@@ -14,13 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from critic_jax.models.attention import tree_attention
+from critic_jax.models.attention import attend, tree_attention, tree_mask
 from critic_jax.models.branch_attention import Pair
 from critic_jax.sampling.weights import Graphs, Weights
 from critic_jax.tree import Row
 
 TILES = (8, 4, 2, 1)
 """How many tiles the tower takes at a time: four programs for any number, and no padding."""
+
+ENDS = 32
+"""How many ends of paths the last layer takes at a time."""
 
 
 def prefill(
@@ -36,13 +39,14 @@ def prefill(
     x = _embed(graphs, weights.around, _table(graphs, weights, row), batch)
     place = (row.position[None], row.visible_until[None], np.int32(first))
     filled = []
-    for layer, held in zip(weights.layers, pool, strict=True):
+    for layer, held in zip(weights.layers[:-1], pool[:-1], strict=True):
         x, held = _layer(graphs, weights.around, layer, held, x, *place)
         filled.append(held)
     ends = np.asarray([index[-1] for index in row.path_index], np.int32)
     padded = np.resize(ends, 1 << (len(ends) - 1).bit_length())
-    hidden = jax.device_get(_ends(graphs, weights.around, x, padded))
-    return np.asarray(hidden)[: len(ends)], filled
+    last = (graphs, weights.around, weights.layers[-1], pool[-1])
+    hidden, held = _last_layer(*last, x, *place, padded)
+    return np.asarray(jax.device_get(hidden))[: len(ends)], [*filled, held]
 
 
 def layer_in_pool(
@@ -59,15 +63,49 @@ def layer_in_pool(
     decoder = graphs.model(around).decoder
     module = graphs.decoder_layer(layer)
     q, k, v = module.project(x, *decoder.tables(position))
+    filled = _put(pool, k, v, first)
+    return module.finish(x, tree_attention(q, k, v, visible_until)), filled
+
+
+def last_layer_in_pool(
+    graphs: Graphs,
+    around: Any,
+    layer: Any,
+    pool: Pair,
+    x: jax.Array,
+    position: jax.Array,
+    visible_until: jax.Array,
+    first: jax.Array,
+    ends: jax.Array,
+) -> tuple[jax.Array, Pair]:
+    """The same of the last layer, of which nothing but keys and values is wanted but at `ends` [E]:
+    normed hidden states [E, D] there, and the pool."""
+    decoder = graphs.model(around).decoder
+    module = graphs.decoder_layer(layer)
+    _, k, v = module.project(x, *decoder.tables(position))
+
+    def finished(ends: jax.Array) -> jax.Array:
+        q, _, _ = module.project(x[:, ends], *decoder.tables(position[:, ends]))
+        attended = attend(q, k, v, tree_mask(visible_until, ends))
+        return decoder.norm(module.finish(x[:, ends], attended)[0])
+
+    # Few at a time: their scores are as long as the row.
+    hidden = jax.lax.map(finished, ends.reshape(-1, min(ENDS, len(ends))))
+    return hidden.reshape(len(ends), -1), _put(pool, k, v, first)
+
+
+def _put(pool: Pair, k: jax.Array, v: jax.Array, first: jax.Array) -> Pair:
+    """The pool with a row's keys and values [1, S, K, H] from place `first` on."""
     put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=first, axis=1)
     keys, values = (
         put(held, new[0].swapaxes(0, 1).astype(held.dtype))
         for held, new in zip(pool, (k, v), strict=True)
     )
-    return module.finish(x, tree_attention(q, k, v, visible_until)), (keys, values)
+    return keys, values
 
 
 _layer = partial(jax.jit, static_argnums=0, donate_argnums=(3, 4))(layer_in_pool)
+_last_layer = partial(jax.jit, static_argnums=0, donate_argnums=3)(last_layer_in_pool)
 
 
 def _table(graphs: Graphs, weights: Weights, row: Row) -> jax.Array | None:
@@ -101,8 +139,3 @@ def _embed(
     graphs: Graphs, around: Any, table: jax.Array | None, batch: dict[str, jax.Array]
 ) -> jax.Array:
     return graphs.model(around).embed_with(table, batch)
-
-
-@partial(jax.jit, static_argnums=0)
-def _ends(graphs: Graphs, around: Any, x: jax.Array, ends: jax.Array) -> jax.Array:
-    return graphs.model(around).decoder.norm(x[0, ends])
