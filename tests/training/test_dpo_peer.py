@@ -70,8 +70,9 @@ def torch_step(model: torch.nn.Module, paths: list, pairs: list[Pair]) -> dict[s
     found = {"loss": 0.0, "logps/chosen": 0.0, "logps/rejected": 0.0} | dict.fromkeys(METRICS, 0.0)
     for number, pair in enumerate(pairs):
         chosen, rejected = (torch_logprobs(model, path) for path in paths[2 * number :][:2])
-        rewards = LOSS.beta * (chosen - pair.reference.chosen), LOSS.beta * (
-            rejected - pair.reference.rejected
+        rewards = (
+            LOSS.beta * (chosen - pair.reference.chosen),
+            LOSS.beta * (rejected - pair.reference.rejected),
         )
         margin = rewards[0] - rewards[1]
         e = LOSS.label_smoothing
