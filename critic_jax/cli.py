@@ -61,6 +61,34 @@ def train(options: TrainOptions) -> None:
 
 
 @dataclass(frozen=True)
+class DpoOptions:
+    """Train a model on preference pairs as a config says; continue by itself where it was stopped.
+
+    A line of the data is a JSON object: id, image (optional), prompt, chosen and rejected. Words
+    after CONFIG change the config's fields: critic-jax dpo CONFIG --field value.
+    """
+
+    config: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG")]
+    """Name of an experiment that comes with critic_jax, or the path of a Python file like one."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where this is one of several; a TPU pod is joined without it."""
+    processes: int | None = None
+    """How many processes there are."""
+    process: int | None = None
+    """Which of them this is, from 0."""
+    overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
+
+
+def dpo(options: DpoOptions) -> None:
+    from critic_jax.hosts import join_hosts
+    from critic_jax.training.config import DpoConfig, load_config
+    from critic_jax.training.loop import train as train_policy
+
+    join_hosts(options.coordinator, options.processes, options.process)
+    train_policy(load_config(options.config, list(options.overrides), DpoConfig))
+
+
+@dataclass(frozen=True)
 class JudgeOptions:
     """Score, compare or rank answers about pictures, whichever each line of the input asks for.
 
@@ -335,6 +363,7 @@ def aot(options: AotOptions) -> int:
 VERBS: dict[str, Verb] = {
     "demo": Verb("learn and judge handwritten digits, write a report", DemoOptions, demo),
     "train": Verb("train a critic as a config says", TrainOptions, train, rest="overrides"),
+    "dpo": Verb("train a model on preference pairs", DpoOptions, dpo, rest="overrides"),
     "judge": Verb("score, compare or rank the answers in a file", JudgeOptions, judge),
     "generate": Verb("answer the prompts in a JSONL file", GenerateOptions, generate),
     "report": Verb("make one HTML page of judgments", ReportOptions, report),

@@ -15,9 +15,13 @@ IMAGE, VIDEO, VOCABULARY = 498, 499, 500
 
 
 def make_peer(
-    tied: bool, heads: int = 4, head_dim: int = 16
+    tied: bool, heads: int = 4, head_dim: int = 16, tile: int = 384
 ) -> LlavaOnevisionForConditionalGeneration:
-    """Real tiles, patches and rope base; weights so wide that a wrong GELU or epsilon shows."""
+    """Real tiles, patches and rope base; weights so wide that a wrong GELU or epsilon shows.
+
+    With tiles of another size, a picture has at most two beside the first.
+    """
+    grids = {} if tile == 384 else {"image_grid_pinpoints": [[tile, tile], [2 * tile, tile]]}
     config = LlavaOnevisionConfig(
         text_config={
             "model_type": "qwen2",
@@ -36,13 +40,14 @@ def make_peer(
             "intermediate_size": 48,
             "num_attention_heads": 2,
             "num_hidden_layers": 2,
-            "image_size": 384,
+            "image_size": tile,
             "patch_size": 14,
             "vision_use_head": False,
         },
         image_token_index=IMAGE,
         video_token_index=VIDEO,
         tie_word_embeddings=tied,
+        **grids,
     )
     torch.manual_seed(0)
     model = LlavaOnevisionForConditionalGeneration(config).eval()

@@ -11,15 +11,17 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from critic_jax.data.pair_rows import pair_arrays
 from critic_jax.models.config import ModelConfig
 from critic_jax.sharding import row_sharding
-from critic_jax.training.config import TrainConfig
+from critic_jax.training.config import DpoConfig, TrainConfig
+from critic_jax.training.dpo import loss_of, make_dpo_step, make_reference
 from critic_jax.training.optimizer import optimizer
 from critic_jax.training.options import step_options
 from critic_jax.training.sft import make_step
-from critic_jax.training.state import state_shapes
+from critic_jax.training.state import start_shapes, state_shapes
 from critic_jax.training.tuning import tuning_of
-from critic_jax.tree import pack
+from critic_jax.tree import Row, pack
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,17 @@ def sft_step(config: TrainConfig, model: ModelConfig, mesh: Mesh) -> Program:
 
 def batch_shapes(config: TrainConfig, model: ModelConfig, mesh: Mesh) -> dict[str, Any]:
     """A step's batch: what packed rows hold, stacked, and the count of records."""
+    return _stacked(config, mesh, _empty(config, model).arrays())
+
+
+def _empty(config: TrainConfig, model: ModelConfig) -> Row:
+    """A row of the config's sizes."""
     tile, patches = model.tower.tile_size, model.tower.patches
-    row = pack([], [], config.row_tokens, config.row_tiles, (tile, tile, 3), patches).arrays()
+    return pack([], [], config.row_tokens, config.row_tiles, (tile, tile, 3), patches)
+
+
+def _stacked(config: TrainConfig, mesh: Mesh, row: dict[str, Any]) -> dict[str, Any]:
+    """The shapes of a step's rows, and of the count of records."""
     spread, whole = row_sharding(mesh), NamedSharding(mesh, PartitionSpec())
     batch = {
         name: jax.ShapeDtypeStruct((config.rows, *value.shape), value.dtype, sharding=spread)
@@ -57,8 +68,31 @@ def batch_shapes(config: TrainConfig, model: ModelConfig, mesh: Mesh) -> dict[st
     return batch | {"records": jax.ShapeDtypeStruct((), jnp.float32, sharding=whole)}
 
 
+def dpo_step(config: DpoConfig, model: ModelConfig, mesh: Mesh) -> Program:
+    """The preference step, with the optimizer's part."""
+    tx = optimizer(config, 1000)
+    options, dtype = step_options(config, mesh), jnp.dtype(config.dtype)
+    step = make_dpo_step(model, dtype, tx, loss_of(config), options)
+    arguments = (state_shapes(model, tx, mesh, tuning_of(config)), pair_shapes(config, model, mesh))
+    return Program(step, arguments, config.rows * config.row_tokens)
+
+
+def reference_pass(config: DpoConfig, model: ModelConfig, mesh: Mesh) -> Program:
+    """The forward pass that finds what the reference says of a step's pairs."""
+    function = make_reference(model, jnp.dtype(config.dtype), step_options(config, mesh))
+    params = start_shapes(model, mesh, tuning_of(config))
+    arguments = (params, pair_shapes(config, model, mesh))
+    return Program(function, arguments, config.rows * config.row_tokens)
+
+
+def pair_shapes(config: DpoConfig, model: ModelConfig, mesh: Mesh) -> dict[str, Any]:
+    """A step's batch of pairs."""
+    return _stacked(config, mesh, pair_arrays(_empty(config, model), [], [], config.global_batch))
+
+
 PROGRAMS: dict[type[Any], dict[str, Callable[[Any, ModelConfig, Mesh], Program]]] = {
     TrainConfig: {"sft": sft_step},
+    DpoConfig: {"dpo": dpo_step, "reference": reference_pass},
 }
 """By a config's class, its steps by name."""
 

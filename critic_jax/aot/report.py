@@ -72,7 +72,7 @@ def aot(
     `search` rows are made as long as they can be. Raises InputError for a wrong config, topology or
     mesh.
     """
-    config = load_config(name, overrides or [])
+    config = load_config(name, overrides or [], any_kind=True)
     slice_ = topology(topology_name)
     sizes = model_sizes(model or config.init)
     with progress() as bar:

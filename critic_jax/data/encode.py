@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from critic_jax.data.pairs import Pair
 from critic_jax.data.records import Record
 from critic_jax.errors import InputError
 from critic_jax.imaging import ImageGeometry, Visual, open_picture, picture, picture_in_set
@@ -59,15 +60,19 @@ def prompt_path(
     text: str, visuals: Sequence[Visual], tokenizer: ChatTokenizer, system: Turn | None = None
 ) -> Path:
     """One question about some pictures, up to where the answer begins; `text` stays text."""
-    parts: list[Part] = []
-    for _ in visuals:
-        parts += [IMAGE, "\n"]
-    user = Turn("user", (*parts[:-1], "\n" + text) if visuals else (text,))
     lengths = [len(v.tap_index) for v in visuals]
-    turns = [system or SYSTEM_TURN, user]
+    turns = [system or SYSTEM_TURN, _question(text, len(visuals))]
     return as_path(
         encode_chat(tokenizer, turns, lengths, generation_prompt=True), visuals, tokenizer
     )
+
+
+def _question(text: str, pictures: int) -> Turn:
+    """A user's turn: the pictures in front, a newline behind each, then the text as it is."""
+    parts: list[Part] = []
+    for _ in range(pictures):
+        parts += [IMAGE, "\n"]
+    return Turn("user", (*parts[:-1], "\n" + text) if pictures else (text,))
 
 
 @dataclass(frozen=True)
@@ -105,13 +110,20 @@ class Encoder:
         encoded = encode_chat(self.tokenizer, turns, lengths, generation_prompt=True)
         return as_path(encoded, visuals, self.tokenizer)
 
-    def visuals(self, record: Record) -> tuple[Visual, ...]:
-        """The record's pictures, tiled. Raises InputError that names the record."""
+    def answer(self, prompt: str, answer: str, visuals: Sequence[Visual]) -> Path:
+        """A prompt as `prompt_path` has it, with an answer; each supervised token weighs 1."""
+        turns = [SYSTEM_TURN, _question(prompt, len(visuals)), Turn("assistant", (answer,))]
+        lengths = [len(v.tap_index) for v in visuals]
+        encoded = encode_chat(self.tokenizer, turns, lengths, self.labels)
+        return as_path(encoded, visuals, self.tokenizer)
+
+    def visuals(self, record: Record | Pair) -> tuple[Visual, ...]:
+        """Its pictures, tiled. Raises InputError that names the record."""
         try:
             return prepare_pictures(record.images, self.geometry, "field 'image'")
         except InputError as e:
             raise _of_record(record, e) from None
 
 
-def _of_record(record: Record, error: InputError) -> InputError:
+def _of_record(record: Record | Pair, error: InputError) -> InputError:
     return InputError(f"{record.place}, record {record.id!r}: {error}")

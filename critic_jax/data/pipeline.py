@@ -12,6 +12,7 @@ import grain
 from absl import flags
 
 from critic_jax.data.encode import Encoder
+from critic_jax.data.pairs import Pair
 from critic_jax.data.plan import Budget, Group, Plan
 from critic_jax.data.records import Record
 from critic_jax.data.rows import KEPT_PICTURES, Batch, PlannedRows
@@ -20,7 +21,7 @@ from critic_jax.imaging import Visual
 from critic_jax.tree import Path, build, cut, size, tile_count, token_keys
 
 
-def picture_groups(records: Sequence[Record]) -> list[list[int]]:
+def picture_groups(records: Sequence[Record | Pair]) -> list[list[int]]:
     """Record numbers by picture, in order of first appearance.
 
     Records without a picture stay alone.

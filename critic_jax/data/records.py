@@ -113,7 +113,7 @@ def record_id(fields: Mapping[str, Any]) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value:
-        raise InputError(f"field 'id' is {_shown(value)}; it should be a text that is not empty")
+        raise InputError(f"field 'id' is {shown(value)}; it should be a text that is not empty")
     return value
 
 
@@ -122,14 +122,14 @@ def _source(fields: Mapping[str, Any]) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise InputError(f"field 'source' is {_shown(value)}; it should be a text")
+        raise InputError(f"field 'source' is {shown(value)}; it should be a text")
     return value
 
 
 def _conversations(fields: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
     turns = fields.get("conversations")
     if not isinstance(turns, list) or not turns:
-        said = _shown(turns) if "conversations" in fields else "missing"
+        said = shown(turns) if "conversations" in fields else "missing"
         raise InputError(
             f"field 'conversations' is {said}; it should be a list of turns "
             '{"from": ..., "value": ...}'
@@ -137,10 +137,10 @@ def _conversations(fields: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
     for place, turn in enumerate(turns):
         field = f"field 'conversations[{place}]"
         if not isinstance(turn, dict):
-            raise InputError(f"{field}' is {_shown(turn)}; it should be an object (from, value)")
+            raise InputError(f"{field}' is {shown(turn)}; it should be an object (from, value)")
         for key in ("from", "value"):
             if not isinstance(turn.get(key), str):
-                said = _shown(turn[key]) if key in turn else "missing"
+                said = shown(turn[key]) if key in turn else "missing"
                 raise InputError(f"{field}.{key}' is {said}; it should be a text")
     return tuple({"from": turn["from"], "value": turn["value"]} for turn in turns)
 
@@ -169,12 +169,12 @@ def _image(value: Any, folder: Path, field: str) -> Path | bytes:
         except (binascii.Error, ValueError) as error:
             raise InputError(f"field '{field}.bytes' is not base64 ({error})") from None
     raise InputError(
-        f"field '{field}' is {_shown(value)}; "
+        f"field '{field}' is {shown(value)}; "
         'it should be a path, a list of paths, or {"bytes": BASE64}'
     )
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A short look at a wrong value, for a message."""
     text = "null" if value is None else repr(value)
     return text if len(text) <= 40 else text[:37] + "..."

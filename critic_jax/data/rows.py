@@ -13,7 +13,7 @@ import numpy as np
 from critic_jax.data.encode import Encoder
 from critic_jax.data.plan import Group, Plan, Step
 from critic_jax.data.records import Record
-from critic_jax.tree import Path, pack
+from critic_jax.tree import Path, Row, pack
 
 Batch = dict[str, np.ndarray]
 
@@ -46,6 +46,17 @@ class PlannedRows(ABC):
     @abstractmethod
     def paths(self, members: Sequence[int]) -> list[Path]:
         """The encoded records of a group."""
+
+    def trees(self, members: Sequence[int]) -> list[list[Path]]:
+        """The encoded records of a group, by which of them share what they begin with."""
+        return [self.paths(members)]
+
+    def arrays(self, row: Row, paths: Sequence[Path], members: Sequence[int]) -> Batch:
+        """What of a packed row travels to the device.
+
+        paths: in the order that they were packed in. members: the records that they are of.
+        """
+        return row.arrays()
 
     @abstractmethod
     def tokens(self, member: int) -> int:
@@ -121,12 +132,13 @@ class PlannedRows(ABC):
         for row in rows:
             paths: list[Path] = []
             groups: list[list[int]] = []
+            members = [m for g in row for m in self.plan.groups[g].members]
             for g in row:
-                members = self.plan.groups[g].members
-                groups.append(list(range(len(paths), len(paths) + len(members))))
-                paths.extend(self.paths(members))
+                for tree in self.trees(self.plan.groups[g].members):
+                    groups.append(list(range(len(paths), len(paths) + len(tree))))
+                    paths.extend(tree)
             packed = pack(paths, groups, budget.tokens, budget.tiles, shape, geometry.patches)
-            built.append(packed.arrays())
+            built.append(self.arrays(packed, paths, members))
         batch = {name: np.stack([r[name] for r in built]) for name in built[0]}
         batch["records"] = np.asarray(records, np.float32)
         return batch

@@ -93,11 +93,41 @@ class TrainConfig:
     """steps to trace into output/profile: 10:13 for 10, 11 and 12"""
 
 
-def load_config(name: str, overrides: list[str]) -> TrainConfig:
+@dataclass(frozen=True)
+class DpoConfig(TrainConfig):
+    """Direct preference optimisation (arXiv 2305.18290) on pairs of answers.
+
+    The fields of supervised training, with a pair for a record: a step holds `global_batch` pairs.
+    `data` are lines with id, image, prompt, chosen and rejected. `parts` and `loss_mean` have no
+    meaning here.
+    """
+
+    learning_rate: float = 5e-7
+    warmup_ratio: float = 0.1
+    loss: Literal["sigmoid", "ipo"] = "sigmoid"
+    """DPO's own, or that of IPO (arXiv 2310.12036)"""
+    beta: float = 0.1
+    """how much a change of log-probability counts as reward"""
+    label_smoothing: float = 0.0
+    """the share of pairs that are taken to be the wrong way round; for the sigmoid loss"""
+    alpha: float = 1.0
+    """what the preference loss is multiplied by"""
+    gamma: float = 0.0
+    """what the supervised loss of the chosen answers is multiplied by, and then added"""
+    reference: str = ""
+    """checkpoint whose log-probabilities answers are held against; by default that of init"""
+
+
+def load_config(
+    name: str,
+    overrides: list[str],
+    kind: type[TrainConfig] = TrainConfig,
+    any_kind: bool = False,
+) -> TrainConfig:
     """The config of a Python file (a path, or the name of a packaged one).
 
-    `overrides` are words `--field value`. The file defines `config`, a TrainConfig. Raises
-    InputError for an unknown file or field.
+    `overrides` are words `--field value`. The file defines `config`, of class `kind`, or with
+    `any_kind` of one that is derived from it. Raises InputError for an unknown file or field.
     """
     path = Path(name)
     if not path.exists():
@@ -108,22 +138,24 @@ def load_config(name: str, overrides: list[str]) -> TrainConfig:
             raise InputError(f"no config {name}: neither a file nor one of {', '.join(known)}")
         path = Path(str(packaged.joinpath(f"{name}.py")))
     config = runpy.run_path(str(path)).get("config")
-    if not isinstance(config, TrainConfig):
-        raise InputError(f"{path}: must define `config`, a critic_jax.training.config.TrainConfig")
+    if not isinstance(config, kind) or not (any_kind or type(config) is kind):
+        raise InputError(
+            f"{path}: must define `config`, a critic_jax.training.config.{kind.__name__}"
+        )
     if not overrides:
         return config
-    _check_fields(overrides)
+    _check_fields(overrides, type(config))
     return tyro.cli(
-        TrainConfig,
+        type(config),
         default=config,
         args=overrides,
-        prog=f"critic-jax train {name}",
+        prog=f"critic-jax {name}",
         config=(tyro.conf.FlagConversionOff,),  # every field is a word and its value
     )
 
 
-def _check_fields(overrides: list[str]) -> None:
-    names = [f.name for f in fields(TrainConfig)]
+def _check_fields(overrides: list[str], kind: type[TrainConfig]) -> None:
+    names = [f.name for f in fields(kind)]
     for word in overrides:
         if not word.startswith("--") or word == "--help":
             continue

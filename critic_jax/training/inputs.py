@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -15,6 +16,8 @@ from critic_jax.data.chosen import choose
 from critic_jax.data.corpus import is_import
 from critic_jax.data.corpus_rows import CorpusRows, Packing
 from critic_jax.data.encode import Encoder
+from critic_jax.data.pair_rows import PairRows
+from critic_jax.data.pairs import Pair, read_pairs
 from critic_jax.data.pipeline import Rows, batches
 from critic_jax.data.plan import Budget
 from critic_jax.data.rows import PlannedRows
@@ -23,7 +26,9 @@ from critic_jax.errors import InputError
 from critic_jax.pool import core_count
 from critic_jax.remote import fetched
 from critic_jax.sharding import row_sharding
-from critic_jax.training.config import TrainConfig
+from critic_jax.training.config import DpoConfig, TrainConfig
+
+R = TypeVar("R", Record, Pair)
 
 
 def make_rows(config: TrainConfig, encoder: Encoder) -> tuple[PlannedRows, PlannedRows | None]:
@@ -42,10 +47,29 @@ def make_rows(config: TrainConfig, encoder: Encoder) -> tuple[PlannedRows, Plann
     budget = Budget(config.global_batch, config.rows, config.row_tokens, config.row_tiles)
     if config.parts or is_import(config.data):
         return _of_imports(config, encoder, budget)
-    kept, out = _split(_records(config.data), config.validation)
+    kept, out = split(_records(config.data), config.validation)
     share = config.share_trunks
     rows = Rows(kept, encoder, budget, config.epochs, config.seed, share)
     return rows, Rows(out, encoder, budget, 1, config.seed, share) if out else None
+
+
+def make_pair_rows(config: DpoConfig, encoder: Encoder) -> tuple[PairRows, PairRows | None]:
+    """(rows to train on, rows held out or None) of a config's file of pairs.
+
+    Raises InputError for data that is wrong, and for fields that have no meaning for pairs.
+    """
+    if config.parts or not config.data:
+        raise InputError("give data, a file of pairs; parts are of imported critic records")
+    if config.loss_mean != "record":
+        raise InputError(
+            f"loss_mean {config.loss_mean!r}: a step's loss is the mean over its pairs; it should "
+            "be 'record'"
+        )
+    budget = Budget(config.global_batch, config.rows, config.row_tokens, config.row_tiles)
+    kept, out = split(read_pairs(fetched(config.data)), config.validation)
+    how = config.seed, config.share_trunks, config.drop_oversize
+    rows = PairRows(kept, encoder, budget, config.epochs, *how)
+    return rows, PairRows(out, encoder, budget, 1, *how) if out else None
 
 
 def _of_imports(
@@ -75,7 +99,7 @@ def _records(path: str) -> list[Record]:
     return records
 
 
-def _split(records: list[Record], share: float) -> tuple[list[Record], list[Record]]:
+def split(records: list[R], share: float) -> tuple[list[R], list[R]]:
     """(kept, held out); a picture's path or bytes stand for it."""
     if not share:
         return records, []

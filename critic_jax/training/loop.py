@@ -7,24 +7,28 @@ from functools import partial
 from pathlib import Path
 
 import jax.numpy as jnp
+import optax
 
 from critic_jax.checkpoints import load_checkpoint
 from critic_jax.compiled import keep_compiled
 from critic_jax.data.encode import Encoder
+from critic_jax.data.rows import PlannedRows
 from critic_jax.errors import InputError
 from critic_jax.files import write_json
 from critic_jax.hosts import is_first
+from critic_jax.models.config import ModelConfig
 from critic_jax.progress import progress
 from critic_jax.sharding import make_mesh
 from critic_jax.training.begun import FILE, Begun
-from critic_jax.training.config import TrainConfig
+from critic_jax.training.config import DpoConfig, TrainConfig
 from critic_jax.training.inputs import make_rows
 from critic_jax.training.metrics import Metrics
+from critic_jax.training.objective import Objective, Preferences, Step
 from critic_jax.training.optimizer import optimizer
 from critic_jax.training.options import step_options
 from critic_jax.training.profile import Profile
 from critic_jax.training.result import write_result
-from critic_jax.training.sft import make_step
+from critic_jax.training.sft import StepOptions, make_step
 from critic_jax.training.signals import StopSignal
 from critic_jax.training.speed import Meter, costs, peak
 from critic_jax.training.state import fresh_state, hold, saved, state_shapes, with_frozen
@@ -35,7 +39,8 @@ from critic_jax.training.validation import MakeJudge, make_validation
 
 
 def train(config: TrainConfig, judge: MakeJudge | None = None) -> Path:
-    """Run (or go on with) a training run; returns the folder of the trained critic.
+    """Run (or go on with) a training run; returns the folder of the trained model: `output/critic`,
+    or of a `DpoConfig`, which trains on preferences, `output/policy`.
 
     `output/metrics.jsonl` has one line a step, `output/state/` the states to resume from. On
     several processes (`critic_jax.hosts.join_hosts`) each calls this, with an `output` they share.
@@ -50,21 +55,27 @@ def train(config: TrainConfig, judge: MakeJudge | None = None) -> Path:
     profile = Profile(config.profile, output / "profile")
     mesh = make_mesh(config.data_parallel, config.fsdp, config.tensor)
     options, tuning = step_options(config, mesh), tuning_of(config)
+    objective: Objective = (
+        Preferences(config) if isinstance(config, DpoConfig) else Supervised(config)
+    )
+    load = partial(load_checkpoint, mesh=mesh, hold=partial(hold, tuning))
     output.mkdir(parents=True, exist_ok=True)
     keep_compiled()
     with StopSignal() as stop, progress() as bar, profile:
         states = States(output / "state", config.keep_states)
         begun = Begun(output, going_on=states.any())
         begun.check(config)
-        start = load_checkpoint(config.init, mesh, partial(hold, tuning))
+        start = load(config.init)
         encoder = Encoder(start.tokenizer, start.geometry, config.labels, config.loss_mean)
-        rows, held = make_rows(config, encoder)
+        rows, held = objective.rows(encoder)
         begun.keep(config, rows.digest())
         if is_first():
             write_json(output / "plan.json", rows.report())
         tx = optimizer(config, len(rows))
-        step = make_step(start.config, jnp.dtype(config.dtype), tx, options)
-        validate = make_validation(config, start, held, options, judge, stop.asked)
+        step = objective.step(start.config, tx, options)
+        measure = objective.measure(start.config, options)
+        validate = make_validation(config, start, held, options, judge, stop.asked, measure)
+        objective.prepare(start, rows, held, options, load, stop.asked)
         # The start gives its parameters away: what is frozen of them becomes part of the state.
         params, start.params = start.params, {}
         shaped = state_shapes(start.config, tx, mesh, tuning)
@@ -102,12 +113,35 @@ def train(config: TrainConfig, judge: MakeJudge | None = None) -> Path:
             "generation": start.meta.get("generation", {}),
             "source": start.meta.get("source", {}),
         }
-        return write_result(output, config.init, start, state, tuning, mesh, meta)
+        return write_result(output, config.init, start, state, tuning, mesh, meta, objective.result)
+
+
+class Supervised:
+    """Supervised fine-tuning: nothing to prepare."""
+
+    result = "critic"
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+
+    def rows(self, encoder: Encoder) -> tuple[PlannedRows, PlannedRows | None]:
+        return make_rows(self.config, encoder)
+
+    def step(
+        self, model: ModelConfig, tx: optax.GradientTransformation, options: StepOptions
+    ) -> Step:
+        return make_step(model, jnp.dtype(self.config.dtype), tx, options)
+
+    def measure(self, model: ModelConfig, options: StepOptions) -> None:
+        return None
+
+    def prepare(self, *_: object) -> None:
+        return None
 
 
 def clear_run(output: Path) -> None:
     """Remove what a run left in its folder, or the next one would go on from it."""
-    for folder in ("state", "damaged", "critic", "adapters", "tensorboard", "profile"):
+    for folder in ("state", "damaged", "critic", "policy", "adapters", "tensorboard", "profile"):
         shutil.rmtree(output / folder, ignore_errors=True)
-    for file in (FILE, "metrics.jsonl", "plan.json"):
+    for file in (FILE, "metrics.jsonl", "plan.json", "pairs.jsonl"):
         (output / file).unlink(missing_ok=True)

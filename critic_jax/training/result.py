@@ -36,13 +36,14 @@ def write_result(
     tuning: Tuning,
     mesh: Mesh,
     meta: dict[str, Any],
+    name: str = "critic",
 ) -> Path:
-    """Write `output`/critic, and where there are adapters `output`/adapters; returns the former.
+    """Write `output`/`name`, and where there are adapters `output`/adapters; returns the former.
 
     start: what was trained, without its parameters. What is frozen is read from `init` once more,
     so that it keeps its bits. On several processes all take part.
     """
-    critic = output / "critic"
+    critic = output / name
     if "frozen" not in state:
         params = state["params"]
         whole = Checkpoint(start.config, start.geometry, params, start.tokenizer, meta)

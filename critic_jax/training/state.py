@@ -62,6 +62,19 @@ def state_shapes(
     return state
 
 
+def start_shapes(config: ModelConfig, mesh: Mesh, tuning: Tuning = FULL) -> Params:
+    """Of a start's parameters as they are held, those that are trained in float32."""
+    model = abstract(config)[1]
+    shardings = param_shardings(model, mesh)
+
+    def shape(path: Path, value: Any, sharding: NamedSharding, axes: Axes) -> Any:
+        if tuning.rate(path):
+            return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
+        return _shape(tuning, path, value, sharding, axes)
+
+    return _map(shape, nnx.to_pure_dict(model), shardings, _axes(model))
+
+
 def fresh_state(
     start: Params,
     config: ModelConfig,

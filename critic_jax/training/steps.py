@@ -130,6 +130,7 @@ class Run:
             "step": taken.number,
             "loss": loss,
             "grad_norm": norm,
+            **{n: float(v) for n, v in taken.results.items() if n not in ("loss", "grad_norm")},
             "learning_rate": float(self.rates[taken.number - 1]),
             "records": holding.records,
             "tokens": holding.tokens,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,9 @@ Asked = Callable[[], bool]
 Judge = Callable[[Params, Asked], dict[str, float]]
 """The same of parameters that judge; it asks between batches whether to stop."""
 
+Measure = Callable[[Params, Mapping[str, jax.Array]], dict[str, jax.Array]]
+"""Means over the records of a batch, by name; the loss is among them."""
+
 MakeJudge = Callable[[TrainConfig, Checkpoint, Iterable[Record]], Judge]
 """A judge of some of the records. Judging is none of this room's business: it is passed in."""
 
@@ -37,10 +40,12 @@ def make_validation(
     options: StepOptions,
     make_judge: MakeJudge | None,
     asked: Asked,
+    measure: Measure | None = None,
 ) -> Validate | None:
     """`validation_loss`, and what the judge says; None where no records are held out.
 
-    Raises InputError where records are to be judged, and there are none or nobody can.
+    measure: what is found of a batch; by default its supervised loss. Raises InputError where
+    records are to be judged, and there are none or nobody can.
     """
     wanted = config.validation_judged
     if wanted and (held is None or make_judge is None):
@@ -53,20 +58,23 @@ def make_validation(
         # The same in every run of a seed, whatever is judged first.
         order = np.random.default_rng(config.seed).permutation(held.members()).tolist()
         judge = make_judge(config, start, (held.record(member) for member in order))
-    loss = jax.jit(make_loss(start.config, jnp.dtype(config.dtype), options))
+    loss = make_loss(start.config, jnp.dtype(config.dtype), options)
+    measured = jax.jit(measure or (lambda params, batch: {"loss": loss(params, batch)}))
 
     def validate(state: TrainState) -> dict[str, float]:
         assert options.mesh is not None
-        params, total, records = whole(state), 0.0, 0.0
+        params, records = whole(state), 0.0
+        totals: dict[str, float] = {}
         for batch in on_device(held, 0, options.mesh):
             if asked():
                 return {}
             count = float(batch["records"])
             if config.loss_mean == "token":
                 count = float(jnp.sum(batch["weights"]))
-            total += float(loss(params, batch)) * count
+            for name, value in measured(params, batch).items():
+                totals[name] = totals.get(name, 0.0) + float(value) * count
             records += count
-        found = {"validation_loss": total / records}
+        found = {f"validation_{name}": total / records for name, total in totals.items()}
         return found | judge(params, asked) if judge else found
 
     return validate

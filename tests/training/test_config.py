@@ -10,7 +10,7 @@ from critic_jax.errors import InputError
 from critic_jax.models.build import abstract
 from critic_jax.models.config import PRESETS
 from critic_jax.sharding import MESH_AXES, param_shardings
-from critic_jax.training.config import TrainConfig, load_config
+from critic_jax.training.config import DpoConfig, TrainConfig, load_config
 from critic_jax.training.tuning import tuning_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -37,14 +37,15 @@ STATED = ("init", "global_batch", "epochs", "learning_rate")
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_packaged_experiment_loads_and_opens_with_its_command(name: str) -> None:
-    config = load_config(name, [])
+    config = load_config(name, [], any_kind=True)
     opening = (CONFIGS / f"{name}.py").read_text().split('"""')[1]
-    assert f"\n    critic-jax train {name}" in opening
+    verb = "dpo" if isinstance(config, DpoConfig) else "train"
+    assert f"\n    critic-jax {verb} {name}" in opening
     tuning = tuning_of(config)
     assert tuning.quantized == name.endswith("_qlora")
     assert (tuning.lora is not None) == name.endswith(("_lora", "_qlora"))
     assert bool(config.data) != bool(config.parts)
-    assert config == load_config(str(CONFIGS / f"{name}.py"), [])
+    assert config == load_config(str(CONFIGS / f"{name}.py"), [], type(config))
 
 
 def test_the_recipe_is_the_papers_and_says_what_is_not() -> None:
