@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from critic_jax.aot.program import Program
+from critic_jax.aot.serving import decode_step, held, prefill_step
 from critic_jax.models.config import ModelConfig
+from critic_jax.sampling.config import SamplingConfig
 from critic_jax.sharding import row_sharding
 from critic_jax.training.config import TrainConfig
 from critic_jax.training.optimizer import optimizer
@@ -20,19 +22,6 @@ from critic_jax.training.sft import make_step
 from critic_jax.training.state import state_shapes
 from critic_jax.training.tuning import tuning_of
 from critic_jax.tree import pack
-
-
-@dataclass(frozen=True)
-class Program:
-    """A jitted function and what it is compiled for.
-
-    arguments: trees of `jax.ShapeDtypeStruct` with shardings, as the run calls it.
-    tokens: slots of all its rows together.
-    """
-
-    function: Any
-    arguments: tuple[Any, ...]
-    tokens: int
 
 
 def sft_step(config: TrainConfig, model: ModelConfig, mesh: Mesh) -> Program:
@@ -59,8 +48,16 @@ def batch_shapes(config: TrainConfig, model: ModelConfig, mesh: Mesh) -> dict[st
 
 PROGRAMS: dict[type[Any], dict[str, Callable[[Any, ModelConfig, Mesh], Program]]] = {
     TrainConfig: {"sft": sft_step},
+    SamplingConfig: {"prefill": prefill_step, "decode": decode_step},
 }
 """By a config's class, its steps by name."""
+
+
+def stated(config: Any, model: ModelConfig, mesh: Mesh) -> dict[str, Any]:
+    """What a config's steps are compiled for, beside model and mesh."""
+    if isinstance(config, SamplingConfig):
+        return held(config, model, mesh)
+    return {name: getattr(config, name) for name in ("rows", "row_tokens", "row_tiles")}
 
 
 def with_row_tokens(config: Any, tokens: int) -> Any:

@@ -16,11 +16,16 @@ import numpy as np
 
 from critic_jax.models.attention import tree_attention
 from critic_jax.models.branch_attention import Pair
-from critic_jax.sampling.weights import Graphs, Weights
+from critic_jax.sampling.weights import Graphs, Weights, in_its_mesh
+from critic_jax.sharding import spread
 from critic_jax.tree import Row
 
 TILES = (8, 4, 2, 1)
-"""How many tiles the tower takes at a time: four programs for any number, and no padding."""
+"""How many tiles a device takes at a time: four programs for any number; on one, no padding."""
+
+TAKEN = ("tokens", "tap_index", "tap_weight")
+READ = (*TAKEN, "position", "visible_until")
+"""Arrays of a row that are read."""
 
 
 def prefill(
@@ -31,18 +36,32 @@ def prefill(
 
     A program for each part, not one for all: a layer is compiled once, whatever their number.
     """
-    batch = {n: row.arrays()[n] for n in ("tokens", "tap_index", "tap_weight")}
-    batch = {name: array[None] for name, array in batch.items()}
-    x = _embed(graphs, weights.around, _table(graphs, weights, row), batch)
-    place = (row.position[None], row.visible_until[None], np.int32(first))
-    filled = []
-    for layer, held in zip(weights.layers, pool, strict=True):
-        x, held = _layer(graphs, weights.around, layer, held, x, *place)
-        filled.append(held)
+    batch = {name: row.arrays()[name][None] for name in READ}
     ends = np.asarray([index[-1] for index in row.path_index], np.int32)
     padded = np.resize(ends, 1 << (len(ends) - 1).bit_length())
-    hidden = jax.device_get(_ends(graphs, weights.around, x, padded))
-    return np.asarray(hidden)[: len(ends)], filled
+    tiles = list(pieces(row.tiles, graphs.devices))
+    hidden, filled = read(graphs, weights, pool, tiles, batch, padded, np.int32(first))
+    return np.asarray(jax.device_get(hidden))[: len(ends)], filled
+
+
+def read(
+    graphs: Graphs,
+    weights: Weights,
+    pool: list[Pair],
+    tiles: list[Any],
+    batch: dict[str, Any],
+    ends: Any,
+    first: Any,
+) -> tuple[jax.Array, list[Pair]]:
+    """What of it the devices do: `tiles` in pieces, `READ` of a row [1, ...], ends [E]."""
+    around = weights.around
+    x = _embed(graphs, around, _table(graphs, around, tiles), {n: batch[n] for n in TAKEN})
+    place = (batch["position"], batch["visible_until"], first)
+    filled = []
+    for layer, held in zip(weights.layers, pool, strict=True):
+        x, held = _layer(graphs, around, layer, held, x, *place)
+        filled.append(held)
+    return _ends(graphs, around, x, ends), filled
 
 
 def layer_in_pool(
@@ -61,42 +80,49 @@ def layer_in_pool(
     q, k, v = module.project(x, *decoder.tables(position))
     put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=first, axis=1)
     keys, values = (
-        put(held, new[0].swapaxes(0, 1).astype(held.dtype))
+        spread(put(held, new[0].swapaxes(0, 1).astype(held.dtype)), "kv_heads", None, None)
         for held, new in zip(pool, (k, v), strict=True)
     )
     return module.finish(x, tree_attention(q, k, v, visible_until)), (keys, values)
 
 
-_layer = partial(jax.jit, static_argnums=0, donate_argnums=(3, 4))(layer_in_pool)
+_layer = partial(jax.jit, static_argnums=0, donate_argnums=(3, 4))(in_its_mesh(layer_in_pool))
 
 
-def _table(graphs: Graphs, weights: Weights, row: Row) -> jax.Array | None:
-    """The feature table [1, 1 + T*P, D] of the row's tiles, zeros up to a power of two of tiles."""
-    count = len(row.tiles)
-    if not count:
+def _table(graphs: Graphs, around: Any, tiles: list[Any]) -> jax.Array | None:
+    """The feature table [1, 1 + T*P, D] of a row's tiles, zeros up to a power of two of tiles."""
+    if not tiles:
         return None
-    run = partial(_features, graphs, weights.around)
-    found = [run(row.tiles[None, start:stop]) for start, stop in _pieces(count)]
+    count = sum(piece.shape[1] for piece in tiles)
+    found = [_features(graphs, around, piece) for piece in tiles]
     newline, patches = found[0][:, :1], sum(x.shape[1] - 1 for x in found) // count
     missing = ((1 << (count - 1).bit_length()) - count) * patches
     blank = jnp.zeros((1, missing, newline.shape[-1]), newline.dtype)
     return jnp.concatenate([newline, *(x[:, 1:] for x in found), blank], axis=1)
 
 
-def _pieces(count: int) -> Iterator[tuple[int, int]]:
+def pieces(tiles: np.ndarray, devices: int) -> Iterator[np.ndarray]:
+    """Tiles [T, tile, tile, 3] in pieces [1, ...], blank ones added for each device to have as many
+    as the others.
+    """
+    each = -(-len(tiles) // devices)
+    blank = np.zeros((each * devices - len(tiles), *tiles.shape[1:]), tiles.dtype)
+    tiles = np.concatenate([tiles, blank]) if len(blank) else tiles
     start = 0
     for most in TILES:
-        while count - start >= most:
-            yield start, start + most
+        while each - start >= most:
+            yield tiles[None, start * devices : (start + most) * devices]
             start += most
 
 
 @partial(jax.jit, static_argnums=0)
+@in_its_mesh
 def _features(graphs: Graphs, around: Any, tiles: jax.Array) -> jax.Array:
     return graphs.model(around).feature_table(tiles)
 
 
 @partial(jax.jit, static_argnums=0)
+@in_its_mesh
 def _embed(
     graphs: Graphs, around: Any, table: jax.Array | None, batch: dict[str, jax.Array]
 ) -> jax.Array:
@@ -104,5 +130,6 @@ def _embed(
 
 
 @partial(jax.jit, static_argnums=0)
+@in_its_mesh
 def _ends(graphs: Graphs, around: Any, x: jax.Array, ends: jax.Array) -> jax.Array:
-    return graphs.model(around).decoder.norm(x[0, ends])
+    return spread(graphs.model(around).decoder.norm(x[0, ends]), None, None)

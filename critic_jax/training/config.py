@@ -7,7 +7,7 @@ import runpy
 from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -94,10 +94,16 @@ class TrainConfig:
 
 
 def load_config(name: str, overrides: list[str]) -> TrainConfig:
+    """The config of a training run, as `read_config` finds it."""
+    config: TrainConfig = read_config(name, overrides, TrainConfig)
+    return config
+
+
+def read_config(name: str, overrides: list[str], *kinds: type[Any]) -> Any:
     """The config of a Python file (a path, or the name of a packaged one).
 
-    `overrides` are words `--field value`. The file defines `config`, a TrainConfig. Raises
-    InputError for an unknown file or field.
+    `overrides` are words `--field value`. The file defines `config`, a dataclass of one of `kinds`.
+    Raises InputError for an unknown file or field.
     """
     path = Path(name)
     if not path.exists():
@@ -108,13 +114,14 @@ def load_config(name: str, overrides: list[str]) -> TrainConfig:
             raise InputError(f"no config {name}: neither a file nor one of {', '.join(known)}")
         path = Path(str(packaged.joinpath(f"{name}.py")))
     config = runpy.run_path(str(path)).get("config")
-    if not isinstance(config, TrainConfig):
-        raise InputError(f"{path}: must define `config`, a critic_jax.training.config.TrainConfig")
+    if not isinstance(config, kinds):
+        right = " or ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
+        raise InputError(f"{path}: must define `config`, a {right}")
     if not overrides:
         return config
-    _check_fields(overrides)
+    _check_fields(overrides, type(config))
     return tyro.cli(
-        TrainConfig,
+        type(config),
         default=config,
         args=overrides,
         prog=f"critic-jax train {name}",
@@ -122,8 +129,8 @@ def load_config(name: str, overrides: list[str]) -> TrainConfig:
     )
 
 
-def _check_fields(overrides: list[str]) -> None:
-    names = [f.name for f in fields(TrainConfig)]
+def _check_fields(overrides: list[str], kind: type[Any]) -> None:
+    names = [f.name for f in fields(kind)]
     for word in overrides:
         if not word.startswith("--") or word == "--help":
             continue

@@ -30,7 +30,9 @@ def test_the_packaged_experiments_are_found_by_name() -> None:
     assert isinstance(config, TrainConfig) and config.epochs == 3
 
 
-EXPERIMENTS = sorted(p.stem for p in CONFIGS.glob("*.py") if p.stem != "__init__")
+EXPERIMENTS = sorted(
+    p.stem for p in CONFIGS.glob("*.py") if not p.stem.startswith(("__init__", "judge_"))
+)
 # Values of critic_7b that are in the paper: nothing marks them as another's.
 STATED = ("init", "global_batch", "epochs", "learning_rate")
 
