@@ -97,15 +97,11 @@ def test_the_judges_on_their_slices() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "chips", "most"), [("judge_7b", "v5e:2x2", 6), ("judge_72b", "v6e:4x4", 14)]
-)
-def test_decoding_at_full_size(name: str, chips: str, most: int) -> None:
-    config: Any = read_config(str(CONFIGS / f"{name}.py"), [], SamplingConfig)
-    model = PRESETS[name.removeprefix("judge_")]()
+def test_decoding_with_7b_on_four_chips_of_v5e() -> None:
+    config: Any = read_config(str(CONFIGS / "judge_7b.py"), [], SamplingConfig)
     with progress() as bar:
-        found = needs(decode_step, config, model, topology(chips), bar, "decode")
-    assert found.fits and found.peak_bytes is not None and found.peak_bytes < most * 2**30
+        found = needs(decode_step, config, onevision_7b(), topology("v5e:2x2"), bar, "decode")
+    assert found.fits and found.peak_bytes is not None and found.peak_bytes < 5 * 2**30
+    # What travels is under a fiftieth of the weights that a chip holds.
     assert found.collective_bytes is not None
-    # Less than a hundredth of the weights that a chip holds.
-    assert sum(found.collective_bytes.values()) < in_layers(model) // 50 // 8
+    assert sum(found.collective_bytes.values()) < 2 * in_layers(onevision_7b()) // 4 // 50
