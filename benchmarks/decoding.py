@@ -17,6 +17,7 @@ from flax import nnx
 
 from critic_jax.models.build import Params, abstract, assemble, set_in
 from critic_jax.models.config import ModelConfig, TowerConfig, onevision_7b
+from critic_jax.sampling import engine as serving
 from critic_jax.sampling import prefill as prefilling
 from critic_jax.sampling import run as running
 from critic_jax.sampling.choose import Sampling
@@ -70,7 +71,7 @@ def watched(work: Callable[[], Any], picture_once: bool = False) -> tuple[Any, S
     with (
         patch.object(prefilling, "_table", table),
         patch.object(running, "prefill", timed("prefill", running.prefill)),
-        patch.object(running, "run", timed("decode", running.run)),
+        patch.object(serving, "run", timed("decode", serving.run)),
     ):
         return timed("whole", work)(), spent
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import jax
@@ -122,6 +123,32 @@ def _sharding(variable: Any, mesh: Mesh, name: str) -> NamedSharding:
 
 def _divisors(size: int, devices: int) -> str:
     return ", ".join(str(n) for n in range(1, devices + 1) if size % n == 0 and devices % n == 0)
+
+
+def mesh_of(tree: Any) -> Mesh | None:
+    """The mesh of more than one device that a tree's arrays lie on, if they do."""
+    for leaf in jax.tree.leaves(tree):
+        sharding = getattr(leaf, "sharding", None)
+        if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1:
+            assert isinstance(sharding.mesh, Mesh)
+            return sharding.mesh
+    return None
+
+
+def entry(stacked: Any, number: int) -> Any:
+    """stacked[number], spread over its mesh as the stack is; also of a `jax.ShapeDtypeStruct`."""
+    mesh = mesh_of(stacked)
+    if mesh is None:
+        return stacked[number]
+    sharding = NamedSharding(mesh, PartitionSpec(*stacked.sharding.spec[1:]))
+    if isinstance(stacked, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(stacked.shape[1:], stacked.dtype, sharding=sharding)
+    return _entry(stacked, number, sharding)
+
+
+@partial(jax.jit, static_argnums=2)
+def _entry(stacked: jax.Array, number: int, sharding: NamedSharding) -> jax.Array:
+    return jax.lax.with_sharding_constraint(stacked[number], sharding)
 
 
 def row_sharding(mesh: Mesh) -> NamedSharding:

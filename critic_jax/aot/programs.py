@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from critic_jax.aot.program import Program
+from critic_jax.aot.serving import decode_step, held, prefill_step
 from critic_jax.data.pair_rows import pair_arrays
 from critic_jax.models.config import ModelConfig
+from critic_jax.sampling.config import SamplingConfig
 from critic_jax.sharding import row_sharding
 from critic_jax.training.config import DpoConfig, TrainConfig
 from critic_jax.training.dpo import loss_of, make_dpo_step, make_reference
@@ -22,19 +24,6 @@ from critic_jax.training.sft import make_step
 from critic_jax.training.state import start_shapes, state_shapes
 from critic_jax.training.tuning import tuning_of
 from critic_jax.tree import Row, pack
-
-
-@dataclass(frozen=True)
-class Program:
-    """A jitted function and what it is compiled for.
-
-    arguments: trees of `jax.ShapeDtypeStruct` with shardings, as the run calls it.
-    tokens: slots of all its rows together.
-    """
-
-    function: Any
-    arguments: tuple[Any, ...]
-    tokens: int
 
 
 def sft_step(config: TrainConfig, model: ModelConfig, mesh: Mesh) -> Program:
@@ -93,8 +82,16 @@ def pair_shapes(config: DpoConfig, model: ModelConfig, mesh: Mesh) -> dict[str, 
 PROGRAMS: dict[type[Any], dict[str, Callable[[Any, ModelConfig, Mesh], Program]]] = {
     TrainConfig: {"sft": sft_step},
     DpoConfig: {"dpo": dpo_step, "reference": reference_pass},
+    SamplingConfig: {"prefill": prefill_step, "decode": decode_step},
 }
 """By a config's class, its steps by name."""
+
+
+def stated(config: Any, model: ModelConfig, mesh: Mesh) -> dict[str, Any]:
+    """What a config's steps are compiled for, beside model and mesh."""
+    if isinstance(config, SamplingConfig):
+        return held(config, model, mesh)
+    return {name: getattr(config, name) for name in ("rows", "row_tokens", "row_tiles")}
 
 
 def with_row_tokens(config: Any, tokens: int) -> Any:

@@ -15,21 +15,26 @@ from rich.progress import Progress
 
 from critic_jax.aot.collectives import collective_bytes
 from critic_jax.aot.operations import operations
-from critic_jax.aot.programs import PROGRAMS, Program, with_row_tokens
+from critic_jax.aot.program import Program
+from critic_jax.aot.programs import PROGRAMS, stated, with_row_tokens
 from critic_jax.aot.topology import Topology, topology
 from critic_jax.checkpoints.blocks import parameters, parts_of
 from critic_jax.checkpoints.store import read_sizes
 from critic_jax.errors import InputError
 from critic_jax.models.config import PRESETS, ModelConfig
 from critic_jax.progress import progress
+from critic_jax.sampling.config import SamplingConfig
 from critic_jax.sharding import make_mesh
-from critic_jax.training.config import TrainConfig, load_config
+from critic_jax.training.config import TrainConfig, read_config
 
 GRAIN = 2048
 """Row sizes that a search tries are multiples of this."""
 
 LARGEST = 2**17
 """The longest rows that a search tries."""
+
+
+Config = TrainConfig | SamplingConfig
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def aot(
     `search` rows are made as long as they can be. Raises InputError for a wrong config, topology or
     mesh.
     """
-    config = load_config(name, overrides or [], any_kind=True)
+    config = read_config(name, overrides or [], *PROGRAMS)
     slice_ = topology(topology_name)
     sizes = model_sizes(model or config.init)
     with progress() as bar:
@@ -82,22 +87,21 @@ def aot(
             step: needs(make, config, sizes, slice_, bar, step)
             for step, make in PROGRAMS[type(config)].items()
         }
+    mesh = _mesh(config, slice_)
     return {
         "topology": topology_name,
         "device_kind": slice_.kind,
         "chips": slice_.chips,
-        "mesh": dict(_mesh(config, slice_).shape),
+        "mesh": dict(mesh.shape),
         "parameters": parameter_count(sizes),
-        "rows": config.rows,
-        "row_tokens": config.row_tokens,
-        "row_tiles": config.row_tiles,
+        **stated(config, sizes, mesh),
         "steps": {step: dataclasses.asdict(needed) for step, needed in steps.items()},
     }
 
 
 def needs(
     make: Any,
-    config: TrainConfig,
+    config: Config,
     model: ModelConfig,
     slice_: Topology,
     bar: Progress,
@@ -140,9 +144,7 @@ def needs(
     )
 
 
-def largest_rows(
-    config: TrainConfig, model: ModelConfig, slice_: Topology, bar: Progress
-) -> TrainConfig:
+def largest_rows(config: Config, model: ModelConfig, slice_: Topology, bar: Progress) -> Config:
     """The config with the longest rows with which all its steps fit: multiples of `GRAIN` tokens,
     as many tiles for each token as before.
 
@@ -196,7 +198,7 @@ def parameter_count(model: ModelConfig) -> int:
     return sum(parts_of(parameters(model)).values())
 
 
-def _mesh(config: TrainConfig, slice_: Topology) -> Mesh:
+def _mesh(config: Config, slice_: Topology) -> Mesh:
     return make_mesh(config.data_parallel, config.fsdp, config.tensor, slice_.devices)
 
 

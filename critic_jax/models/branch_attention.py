@@ -11,11 +11,15 @@ G = N / K, H head dim, W branches of a lane.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from critic_jax.sharding import MESH_AXES, mesh_size
 
 SPAN = 256
 """Places of the pool that a visit takes at once."""
@@ -58,8 +62,31 @@ def branch_attention(
     end [B]: the place where each branch's path ends; length [B]: own places that are in use.
     One softmax spans both parts. `visits` hold every place that a branch sees, and say what a CPU
     goes through; elsewhere all branches go through the whole pool, each place read once.
+
+    On a mesh each device has its share of the heads.
     """
     arrays = (q, pool, own, visible_until, end, length, visits)
+    tensor = mesh_size("tensor")
+    if mesh_size(*MESH_AXES) == 1:
+        return _on_one(*arrays)
+    assert q.shape[1] % tensor == 0  # as param_shardings checks
+    # Each kv head as often as it takes for every device to hold the ones that its queries use.
+    kv_heads = pool[0].shape[0]
+    repeats = math.lcm(kv_heads, tensor) // kv_heads
+    if repeats > 1:
+        pool = (jnp.repeat(pool[0], repeats, 0), jnp.repeat(pool[1], repeats, 0))
+        own = (jnp.repeat(own[0], repeats, 1), jnp.repeat(own[1], repeats, 1))
+    whole, first, second = PartitionSpec(), PartitionSpec("tensor"), PartitionSpec(None, "tensor")
+    shared: jax.Array = jax.shard_map(
+        _on_one,
+        in_specs=(second, first, second, whole, whole, whole, whole),
+        out_specs=second,
+        check_vma=False,  # loops that decide while they run do not tell along which axes they vary
+    )(q, pool, own, visible_until, end, length, visits)
+    return shared
+
+
+def _on_one(*arrays: Any) -> jax.Array:
     out: jax.Array = jax.lax.platform_dependent(*arrays, cpu=_visiting, default=_at_once)
     return out
 

@@ -20,13 +20,15 @@ def embed_tokens(table: jax.Array, tokens: jax.Array, dtype: jnp.dtype) -> jax.A
     are large, where gathering the table would move [V, D], forward and, as a gradient, backward.
     """
     vocab, fsdp, tensor = table.shape[0], mesh_size("fsdp"), mesh_size("tensor")
-    rows, spread_vocab = ACTIVATIONS["rows"], vocab % tensor == 0 and tensor > 1
-    if mesh_size(*MESH_AXES) == 1 or tokens.shape[0] % mesh_size(*rows):
+    spread_vocab = vocab % tensor == 0 and tensor > 1
+    if mesh_size(*MESH_AXES) == 1:
         return table[tokens].astype(dtype)
+    # Too few rows to share: every device takes all of them.
+    rows = ACTIVATIONS["rows"] if tokens.shape[0] % mesh_size(*ACTIVATIONS["rows"]) == 0 else None
     spread_tokens = tokens.shape[1] % tensor == 0
 
     def local(table: jax.Array, tokens: jax.Array) -> jax.Array:
-        ids = jax.lax.all_gather(tokens, "fsdp", axis=0, tiled=True)
+        ids = jax.lax.all_gather(tokens, "fsdp", axis=0, tiled=True) if rows else tokens
         if spread_vocab:
             own = ids - jax.lax.axis_index("tensor") * table.shape[0]
             here = (own >= 0) & (own < table.shape[0])
@@ -42,6 +44,8 @@ def embed_tokens(table: jax.Array, tokens: jax.Array, dtype: jnp.dtype) -> jax.A
                 start = jax.lax.axis_index("tensor") * size
                 ids = jax.lax.dynamic_slice_in_dim(ids, start, size, 1)
             found = table[ids].astype(dtype)
+        if rows is None:
+            return jax.lax.all_gather(found, "fsdp", axis=2, tiled=True)
         return jax.lax.all_to_all(found, "fsdp", split_axis=0, concat_axis=2, tiled=True)
 
     assert fsdp == 1 or table.shape[1] % fsdp == 0  # as param_shardings checks
@@ -52,4 +56,5 @@ def embed_tokens(table: jax.Array, tokens: jax.Array, dtype: jnp.dtype) -> jax.A
             PartitionSpec(rows, None),
         ),
         out_specs=PartitionSpec(rows, "tensor" if spread_tokens else None, None),
+        check_vma=rows is not None,  # it cannot tell that what is gathered is everywhere the same
     )(table, tokens)

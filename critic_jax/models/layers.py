@@ -17,6 +17,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from critic_jax.models.nf4 import product
+from critic_jax.sharding import entry
 
 Axes = tuple[str | None, ...]
 Remat = Literal["none", "products", "block", "offload"]
@@ -139,4 +140,6 @@ def scan(
 def unstack(stacked: nnx.Module, count: int) -> list[Any]:
     """The layers one by one, each with weights of its own (what decoding wants)."""
     graph, params = nnx.split(stacked)
-    return [nnx.merge(graph, jax.tree.map(lambda p, i=i: p[i], params)) for i in range(count)]
+    return [
+        nnx.merge(graph, jax.tree.map(lambda p, i=i: entry(p, i), params)) for i in range(count)
+    ]

@@ -11,22 +11,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from critic_jax.models.branch_attention import Pair, Visits, branch_attention
+from critic_jax.models.branch_attention import Visits, branch_attention
+from critic_jax.models.embedding import embed_tokens
+from critic_jax.sampling.cache import Cache
 from critic_jax.sampling.choose import choose
-from critic_jax.sampling.weights import Graphs, Weights
-
-
-class Cache(NamedTuple):
-    """What stays on the device between runs.
-
-    pool: of each layer k, v [K, C, H], the trunks'. own: of each layer k, v [B, K, R, H], what each
-    branch has said. seen: bool [B, V], the tokens in it.
-    """
-
-    pool: list[Pair]
-    own: list[Pair]
-    seen: jax.Array
+from critic_jax.sampling.weights import Graphs, Weights, in_its_mesh
+from critic_jax.sharding import spread
 
 
 class Branches(NamedTuple):
@@ -41,6 +33,25 @@ class Branches(NamedTuple):
     depth: Any  # int32: tokens of the prompt
     end: Any  # int32: the place of the prompt's last token
     identity: Any  # uint32 [B, 3]: what the random key is made from
+
+
+def idle(slots: int, width: int | None) -> Branches:
+    """Slots without a branch, on the host; `width` is D, or None for no hidden states."""
+
+    def numbers() -> np.ndarray:
+        return np.zeros(slots, np.int32)
+
+    return Branches(
+        active=np.zeros(slots, bool),
+        fresh=np.zeros(slots, bool),
+        hidden=None if width is None else np.zeros((slots, width), np.float32),
+        token=numbers(),
+        count=numbers(),
+        limit=numbers(),
+        depth=numbers(),
+        end=numbers() - 1,
+        identity=np.zeros((slots, 3), np.uint32),
+    )
 
 
 class Chosen(NamedTuple):
@@ -80,7 +91,10 @@ def decode(
 
     def draw(hidden: jax.Array, seen: jax.Array, count: jax.Array) -> tuple[jax.Array, ...]:
         steps_keys = jax.vmap(fold)(keys, count)
-        return choose(model.logits(hidden), seen, steps_keys, sampling, allowed)
+        # On a mesh each device works out its share of the logits, and chooses from all of them:
+        # they are gathered, which is less than the head, and all choose the same.
+        logits = spread(model.logits(spread(hidden, None, None)), None, "vocab")
+        return choose(spread(logits, None, None), seen, steps_keys, sampling, allowed)
 
     def record(state: dict[str, Any], t: jax.Array, drawn: tuple[jax.Array, ...]) -> dict[str, Any]:
         token = drawn[0]
@@ -107,6 +121,10 @@ def decode(
         seen = jnp.where(fresh[:, None], begun["seen"], state["seen"])
         return begun | kept | {"seen": seen}
 
+    def put(own: jax.Array, new: jax.Array, place: jax.Array) -> jax.Array:
+        own = own.at[slots, :, place].set(new[0].astype(own.dtype))
+        return spread(own, None, "kv_heads", None, None)
+
     def unfinished(state: dict[str, Any]) -> jax.Array:
         return (state["t"] < steps) & jnp.any(state["active"])
 
@@ -114,21 +132,18 @@ def decode(
         # A branch that has ended goes on idly, over its own last place.
         place = jnp.clip(state["count"] - 1, 0, room - 1)
         length = jnp.where(state["active"], state["count"], 0)
-        cos, sin = model.decoder.tables((branches.depth + place)[:, None])
-        x = model.decoder.embedding[...][state["token"]][:, None].astype(model.dtype)
+        # Branches stand side by side, as the tokens of one row: on a mesh that keeps the weights in
+        # their places, where rows would be shared and weights come to them.
+        cos, sin = model.decoder.tables((branches.depth + place)[None])
+        x = embed_tokens(model.decoder.embedding[...], state["token"][None], model.dtype)
         own = []
         for layer, held, pool in zip(layers, state["own"], cache.pool, strict=True):
             q, k, v = layer.project(x, cos, sin)
-            mine = tuple(
-                h.at[slots, :, place].set(new[:, 0].astype(h.dtype))
-                for h, new in zip(held, (k, v), strict=True)
-            )
-            seen = branch_attention(
-                q[:, 0], pool, mine, visible_until, branches.end, length, visits
-            )
-            x = layer.finish(x, seen[:, None])
+            mine = (put(held[0], k, place), put(held[1], v, place))
+            seen = branch_attention(q[0], pool, mine, visible_until, branches.end, length, visits)
+            x = layer.finish(x, seen[None])
             own.append(mine)
-        hidden = model.decoder.norm(x)[:, 0]
+        hidden = model.decoder.norm(x)[0]
         t = state["t"] + 1
         drawn = draw(hidden, state["seen"], state["count"])
         return record(state, t, drawn) | {"t": t, "own": own}
@@ -154,5 +169,5 @@ def decode(
     )
 
 
-run = partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)(decode)
+run = partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)(in_its_mesh(decode))
 """`decode`, compiled."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from critic_jax.errors import InputError
 from critic_jax.models.llava import Llava
+from critic_jax.sampling.cache import Cache, Shape, cache_shapes, empty_cache, kv_bytes
 from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.completion import Completion, Decode
-from critic_jax.sampling.decode import Cache
+from critic_jax.sampling.decode import Branches, Chosen, run
+from critic_jax.sampling.following import Channel, follow
 from critic_jax.sampling.guide import Guide
-from critic_jax.sampling.run import Run, Shape
+from critic_jax.sampling.run import MOST, Run
 from critic_jax.sampling.trees import bucket
 from critic_jax.sampling.weights import take_apart
 from critic_jax.tree import Path
@@ -25,7 +28,10 @@ __all__ = ["Completion", "Engine"]
 
 
 class Engine:
-    """Samples from a model.
+    """Samples from a model; where its parameters lie on a mesh, on that mesh.
+
+    A mesh may span processes. Then each of them makes the engine and calls it as often as the
+    first one does: the first one's arguments count, the answers come back in all.
 
     Prompts that begin alike are read once: the picture, its tiles, the answers that several of them
     quote. `batch` answers are worked on at a time; when one ends, the next takes its place.
@@ -34,10 +40,10 @@ class Engine:
     of its own, made from its content and the number of the answer. Of equal prompts, the second
     has another key than the first.
 
-    batch: slots of answers. memory: bytes for keys and values, half of which at most are for what
-    answers say (fewer slots, if need be), the rest for prompts; by default `PLACES` tokens of
-    prompts, or as many as the longest has. decode: ids to text, for stop strings. watch: told how
-    many answers are done, as they are done.
+    batch: slots of answers. memory: bytes of each device for keys and values, half of which at most
+    are for what answers say (fewer slots, if need be), the rest for prompts; by default `PLACES`
+    tokens of prompts, or as many as the longest has. decode: ids to text, for stop strings. watch:
+    told how many answers are done, as they are done.
     """
 
     def __init__(
@@ -57,7 +63,9 @@ class Engine:
         self.memory = memory
         self._dtype = model.dtype
         self.graphs, self.weights = take_apart(model)
+        self.channel = Channel(self.graphs.mesh)
         self._held: tuple[Shape, Cache] | None = None
+        self._blank: Any = None
 
     def generate(
         self,
@@ -70,31 +78,71 @@ class Engine:
 
         Raises InputError for a prompt that is empty or too long for the memory.
         """
-        if not prompts:
-            return []
-        self._check(sampling)
-        shape = self._shape(prompts, sampling.max_new_tokens)
-        # What a run holds goes from step to step; one that is broken off leaves nothing behind.
-        held, self._held = self._held, None
-        cache = held[1] if held and held[0] == shape else None
-        del held
-        run = Run(self, shape, cache or self._cache(shape), prompts, sampling, n, guides)
-        answers = run.answers()
-        self._held = (shape, run.cache)
+        if not self.channel.leads:
+            return follow(self)
+        try:
+            answers = self._answers(prompts, sampling, n, guides) if prompts else []
+        except BaseException as error:
+            self.channel.tell("failed", isinstance(error, InputError), str(error))
+            raise
+        self.channel.tell("done", answers)
         return answers
 
+    def _answers(
+        self,
+        prompts: Sequence[Path],
+        sampling: Sampling,
+        n: int,
+        guides: Sequence[Guide | None] | None,
+    ) -> list[list[Completion]]:
+        self._check(sampling)
+        shape = self._shape(prompts, sampling.max_new_tokens)
+        self.channel.tell("begin", shape)
+        run = Run(self, shape, self.take_cache(shape), prompts, sampling, n, guides)
+        answers = run.answers()
+        self.keep_cache(shape, run.cache)
+        return answers
+
+    def take_cache(self, shape: Shape) -> Cache:
+        """What the last call has left, or an empty one.
+
+        What a run holds goes from step to step; one that is broken off leaves nothing behind.
+        """
+        held, self._held = self._held, None
+        if held and held[0] == shape:
+            return held[1]
+        del held
+        return empty_cache(cache_shapes(self.config.decoder, self._dtype, shape, self.graphs.mesh))
+
+    def keep_cache(self, shape: Shape, cache: Cache) -> None:
+        """For the next call."""
+        self._held = (shape, cache)
+
+    def go_on(self, cache: Cache, branches: Branches, *given: Any) -> tuple[Chosen, Cache]:
+        """Some steps of all branches; `given` as in `decode`, from visible_until on. Where none is
+        fresh `hidden` may be None.
+        """
+        if branches.hidden is None:
+            branches = branches._replace(hidden=self._no_hidden(len(branches.token)))
+        return run(self.graphs, self.stop_ids, MOST, self.weights, cache, branches, *given)
+
+    def _no_hidden(self, slots: int) -> Any:
+        """Zeros, which stay on the device where there is but one."""
+        if self._blank is None or len(self._blank) != slots:
+            zeros = np.zeros((slots, self.config.decoder.hidden_size), np.float32)
+            self._blank = zeros if self.graphs.mesh else jax.device_put(zeros)
+        return self._blank
+
     def place_bytes(self) -> int:
-        """Bytes of a token's keys and values."""
-        decoder = self.config.decoder
-        numbers = 2 * decoder.num_layers * decoder.num_kv_heads * decoder.head_dim
-        return numbers * self._dtype.itemsize
+        """Bytes of a token's keys and values on each device."""
+        return kv_bytes(self.config.decoder, self._dtype, self.graphs.mesh)
 
     def cache_bytes(self) -> int:
-        """Bytes of the keys and values that the last call has left on the device."""
+        """Bytes of the keys and values that the last call has left on each device."""
         if self._held is None:
             return 0
         arrays = jax.tree.leaves((self._held[1].pool, self._held[1].own))
-        return sum(array.nbytes for array in arrays)
+        return sum(array.addressable_shards[0].data.nbytes for array in arrays)
 
     def _check(self, sampling: Sampling) -> None:
         vocabulary = self.config.decoder.vocab_size
@@ -120,19 +168,3 @@ class Engine:
                 f"{(wanted + self.batch * room) * self.place_bytes()} bytes would do"
             )
         return Shape(slots, places, room)
-
-    def _cache(self, shape: Shape) -> Cache:
-        decoder = self.config.decoder
-        kv_heads, h = decoder.num_kv_heads, decoder.head_dim
-
-        def pairs(*sizes: int) -> list[tuple[jax.Array, jax.Array]]:
-            return [
-                (jnp.zeros(sizes, self._dtype), jnp.zeros(sizes, self._dtype))
-                for _ in range(decoder.num_layers)
-            ]
-
-        return Cache(
-            pairs(kv_heads, shape.places, h),
-            pairs(shape.slots, kv_heads, shape.room, h),
-            jnp.zeros((shape.slots, decoder.vocab_size), bool),
-        )

@@ -16,11 +16,16 @@ import numpy as np
 
 from critic_jax.models.attention import attend, tree_attention, tree_mask
 from critic_jax.models.branch_attention import Pair
-from critic_jax.sampling.weights import Graphs, Weights
+from critic_jax.sampling.weights import Graphs, Weights, in_its_mesh
+from critic_jax.sharding import spread
 from critic_jax.tree import Row
 
 TILES = (8, 4, 2, 1)
-"""How many tiles the tower takes at a time: four programs for any number, and no padding."""
+"""How many tiles a device takes at a time: four programs for any number; on one, no padding."""
+
+TAKEN = ("tokens", "tap_index", "tap_weight")
+READ = (*TAKEN, "position", "visible_until")
+"""Arrays of a row that are read."""
 
 ENDS = 32
 """How many ends of paths the last layer takes at a time."""
@@ -34,19 +39,34 @@ def prefill(
 
     A program for each part, not one for all: a layer is compiled once, whatever their number.
     """
-    batch = {n: row.arrays()[n] for n in ("tokens", "tap_index", "tap_weight")}
-    batch = {name: array[None] for name, array in batch.items()}
-    x = _embed(graphs, weights.around, _table(graphs, weights, row), batch)
-    place = (row.position[None], row.visible_until[None], np.int32(first))
-    filled = []
-    for layer, held in zip(weights.layers[:-1], pool[:-1], strict=True):
-        x, held = _layer(graphs, weights.around, layer, held, x, *place)
-        filled.append(held)
+    batch = {name: row.arrays()[name][None] for name in READ}
     ends = np.asarray([index[-1] for index in row.path_index], np.int32)
     padded = np.resize(ends, 1 << (len(ends) - 1).bit_length())
-    last = (graphs, weights.around, weights.layers[-1], pool[-1])
-    hidden, held = _last_layer(*last, x, *place, padded)
-    return np.asarray(jax.device_get(hidden))[: len(ends)], [*filled, held]
+    tiles = list(pieces(row.tiles, graphs.devices))
+    hidden, filled = read(graphs, weights, pool, tiles, batch, padded, np.int32(first))
+    return np.asarray(jax.device_get(hidden))[: len(ends)], filled
+
+
+def read(
+    graphs: Graphs,
+    weights: Weights,
+    pool: list[Pair],
+    tiles: list[Any],
+    batch: dict[str, Any],
+    ends: Any,
+    first: Any,
+) -> tuple[jax.Array, list[Pair]]:
+    """What of it the devices do: `tiles` in pieces, `READ` of a row [1, ...], ends [E]."""
+    around = weights.around
+    x = _embed(graphs, around, _table(graphs, around, tiles), {n: batch[n] for n in TAKEN})
+    place = (batch["position"], batch["visible_until"], first)
+    filled = []
+    for layer, held in zip(weights.layers[:-1], pool[:-1], strict=True):
+        x, held = _layer(graphs, around, layer, held, x, *place)
+        filled.append(held)
+    last = (graphs, around, weights.layers[-1], pool[-1])
+    hidden, held = _last_layer(*last, x, *place, ends)
+    return hidden, [*filled, held]
 
 
 def layer_in_pool(
@@ -91,50 +111,58 @@ def last_layer_in_pool(
 
     # Few at a time: their scores are as long as the row.
     hidden = jax.lax.map(finished, ends.reshape(-1, min(ENDS, len(ends))))
-    return hidden.reshape(len(ends), -1), _put(pool, k, v, first)
+    hidden = spread(hidden.reshape(len(ends), -1), None, None)
+    return hidden, _put(pool, k, v, first)
 
 
 def _put(pool: Pair, k: jax.Array, v: jax.Array, first: jax.Array) -> Pair:
     """The pool with a row's keys and values [1, S, K, H] from place `first` on."""
     put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=first, axis=1)
     keys, values = (
-        put(held, new[0].swapaxes(0, 1).astype(held.dtype))
+        spread(put(held, new[0].swapaxes(0, 1).astype(held.dtype)), "kv_heads", None, None)
         for held, new in zip(pool, (k, v), strict=True)
     )
     return keys, values
 
 
-_layer = partial(jax.jit, static_argnums=0, donate_argnums=(3, 4))(layer_in_pool)
-_last_layer = partial(jax.jit, static_argnums=0, donate_argnums=3)(last_layer_in_pool)
+_layer = partial(jax.jit, static_argnums=0, donate_argnums=(3, 4))(in_its_mesh(layer_in_pool))
+_last_layer = partial(jax.jit, static_argnums=0, donate_argnums=3)(in_its_mesh(last_layer_in_pool))
 
 
-def _table(graphs: Graphs, weights: Weights, row: Row) -> jax.Array | None:
-    """The feature table [1, 1 + T*P, D] of the row's tiles, zeros up to a power of two of tiles."""
-    count = len(row.tiles)
-    if not count:
+def _table(graphs: Graphs, around: Any, tiles: list[Any]) -> jax.Array | None:
+    """The feature table [1, 1 + T*P, D] of a row's tiles, zeros up to a power of two of tiles."""
+    if not tiles:
         return None
-    run = partial(_features, graphs, weights.around)
-    found = [run(row.tiles[None, start:stop]) for start, stop in _pieces(count)]
+    count = sum(piece.shape[1] for piece in tiles)
+    found = [_features(graphs, around, piece) for piece in tiles]
     newline, patches = found[0][:, :1], sum(x.shape[1] - 1 for x in found) // count
     missing = ((1 << (count - 1).bit_length()) - count) * patches
     blank = jnp.zeros((1, missing, newline.shape[-1]), newline.dtype)
     return jnp.concatenate([newline, *(x[:, 1:] for x in found), blank], axis=1)
 
 
-def _pieces(count: int) -> Iterator[tuple[int, int]]:
+def pieces(tiles: np.ndarray, devices: int) -> Iterator[np.ndarray]:
+    """Tiles [T, tile, tile, 3] in pieces [1, ...], blank ones added for each device to have as many
+    as the others.
+    """
+    each = -(-len(tiles) // devices)
+    blank = np.zeros((each * devices - len(tiles), *tiles.shape[1:]), tiles.dtype)
+    tiles = np.concatenate([tiles, blank]) if len(blank) else tiles
     start = 0
     for most in TILES:
-        while count - start >= most:
-            yield start, start + most
+        while each - start >= most:
+            yield tiles[None, start * devices : (start + most) * devices]
             start += most
 
 
 @partial(jax.jit, static_argnums=0)
+@in_its_mesh
 def _features(graphs: Graphs, around: Any, tiles: jax.Array) -> jax.Array:
     return graphs.model(around).feature_table(tiles)
 
 
 @partial(jax.jit, static_argnums=0)
+@in_its_mesh
 def _embed(
     graphs: Graphs, around: Any, table: jax.Array | None, batch: dict[str, jax.Array]
 ) -> jax.Array:

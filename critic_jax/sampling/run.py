@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
+from critic_jax.sampling.cache import Cache, Shape
 from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.completion import Answer, Completion
-from critic_jax.sampling.decode import Branches, Cache, run
+from critic_jax.sampling.decode import Branches, idle
 from critic_jax.sampling.guide import Guide
 from critic_jax.sampling.prefill import prefill
 from critic_jax.sampling.trees import Places, Trunk, identities, trunk_row, trunks
@@ -30,14 +31,6 @@ MOST = 32
 
 WAITING = 8
 """Steps of a run while some wait."""
-
-
-class Shape(NamedTuple):
-    """Slots of branches, places of trunks, own places of a branch."""
-
-    slots: int
-    places: int
-    room: int
 
 
 @dataclass
@@ -89,8 +82,6 @@ class Run:
         self._until = np.zeros(shape.places, np.int32)
         self._held: list[_Held] = []
         self._slots: list[_Branch | None] = [None] * shape.slots
-        width = engine.config.decoder.hidden_size
-        self._blank = jax.device_put(np.zeros((shape.slots, width), np.float32))
 
     def answers(self) -> list[list[Completion]]:
         """`n` answers to each prompt."""
@@ -130,6 +121,7 @@ class Run:
     def _read(self, trunk: Trunk, first: int) -> _Held:
         row = trunk_row(self.prompts, trunk, self.engine.config.tower)
         engine = self.engine
+        engine.channel.tell("read", row, first)
         hidden, pool = prefill(engine.graphs, engine.weights, self.cache.pool, row, first)
         self.cache = self.cache._replace(pool=pool)
         self._until[first : first + trunk.places] = first + row.visible_until
@@ -155,19 +147,11 @@ class Run:
         elif self._queue or any(trunk.waiting for trunk in self._held):
             steps = WAITING
         seen = [(slot, b.trunk.first, b.seen) for slot, b in active.items()]
-        chosen, self.cache = run(
-            self.engine.graphs,
-            self.engine.stop_ids,
-            MOST,
-            self.engine.weights,
-            self.cache,
-            self._branches(active, fresh),
-            self._until,
-            plan_visits(seen, self.shape.slots, self.shape.places),
-            self._dynamic,
-            np.int32(steps),
-            allowed,
-        )
+        visits = plan_visits(seen, self.shape.slots, self.shape.places)
+        branches = self._branches(active, fresh)
+        given = (branches, self._until, visits, self._dynamic, np.int32(steps), allowed)
+        self.engine.channel.tell("go on", *given)
+        chosen, self.cache = self.engine.go_on(self.cache, *given)
         *columns, taken = jax.device_get(chosen)
         for slot, branch in active.items():
             for t in range(0 if branch.fresh else 1, 1 + int(taken)):
@@ -178,22 +162,8 @@ class Run:
                 branch.answer.look_for(self.sampling.stop, self.engine.decode)
 
     def _branches(self, active: dict[int, _Branch], fresh: bool) -> Branches:
-        slots = self.shape.slots
-
-        def numbers() -> np.ndarray:
-            return np.zeros(slots, np.int32)
-
-        found = Branches(
-            active=np.zeros(slots, bool),
-            fresh=np.zeros(slots, bool),
-            hidden=np.zeros(self._blank.shape, np.float32) if fresh else self._blank,
-            token=numbers(),
-            count=numbers(),
-            limit=numbers(),
-            depth=numbers(),
-            end=numbers() - 1,
-            identity=np.zeros((slots, 3), np.uint32),
-        )
+        width = self.engine.config.decoder.hidden_size
+        found = idle(self.shape.slots, width if fresh else None)
         for slot, branch in active.items():
             found.active[slot] = True
             found.fresh[slot] = branch.fresh

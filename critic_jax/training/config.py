@@ -7,7 +7,7 @@ import runpy
 from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -119,15 +119,18 @@ class DpoConfig(TrainConfig):
 
 
 def load_config(
-    name: str,
-    overrides: list[str],
-    kind: type[TrainConfig] = TrainConfig,
-    any_kind: bool = False,
+    name: str, overrides: list[str], kind: type[TrainConfig] = TrainConfig
 ) -> TrainConfig:
+    """The config of a training run, as `read_config` finds it."""
+    config: TrainConfig = read_config(name, overrides, kind)
+    return config
+
+
+def read_config(name: str, overrides: list[str], *kinds: type[Any]) -> Any:
     """The config of a Python file (a path, or the name of a packaged one).
 
-    `overrides` are words `--field value`. The file defines `config`, of class `kind`, or with
-    `any_kind` of one that is derived from it. Raises InputError for an unknown file or field.
+    `overrides` are words `--field value`. The file defines `config`, of one of the classes `kinds`.
+    Raises InputError for an unknown file or field.
     """
     path = Path(name)
     if not path.exists():
@@ -138,10 +141,9 @@ def load_config(
             raise InputError(f"no config {name}: neither a file nor one of {', '.join(known)}")
         path = Path(str(packaged.joinpath(f"{name}.py")))
     config = runpy.run_path(str(path)).get("config")
-    if not isinstance(config, kind) or not (any_kind or type(config) is kind):
-        raise InputError(
-            f"{path}: must define `config`, a critic_jax.training.config.{kind.__name__}"
-        )
+    if type(config) not in kinds:
+        right = " or ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
+        raise InputError(f"{path}: must define `config`, a {right}")
     if not overrides:
         return config
     _check_fields(overrides, type(config))
@@ -154,7 +156,7 @@ def load_config(
     )
 
 
-def _check_fields(overrides: list[str], kind: type[TrainConfig]) -> None:
+def _check_fields(overrides: list[str], kind: type[Any]) -> None:
     names = [f.name for f in fields(kind)]
     for word in overrides:
         if not word.startswith("--") or word == "--help":

@@ -1,0 +1,33 @@
+"""What an engine serves, as one dataclass: to be compiled for a slice before there is one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """A replica: one model on one mesh, with room for prompts and for answers to them."""
+
+    init: str
+    """checkpoint folder, ours or Hugging Face's, or a hub id"""
+    batch: int = 32
+    """branches: answers that are worked on at a time"""
+    row_tokens: int = 16384
+    """context: tokens of prompts that are held, and the most that are read at once"""
+    row_tiles: int = 40
+    """tiles of the pictures that are read with them"""
+    new_tokens: int = 512
+    """the longest answer"""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """of weights, of keys and values, and of the computation"""
+    fsdp: int = 0
+    """along the mesh axis fsdp: weights are shared; 0: as many as tensor leaves"""
+    tensor: int = 1
+    """along tensor: heads, their keys and values, ffn and vocabulary are shared"""
+
+    data_parallel: ClassVar[int] = 1
+    """A replica holds one copy of the weights."""
+    rows: ClassVar[int] = 1
+    """Prompts are read one trunk at a time."""
