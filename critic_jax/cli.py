@@ -61,22 +61,12 @@ def train(options: TrainOptions) -> None:
 
 
 @dataclass(frozen=True)
-class DpoOptions:
+class DpoOptions(TrainOptions):
     """Train a model on preference pairs as a config says; continue by itself where it was stopped.
 
     A line of the data is a JSON object: id, image (optional), prompt, chosen and rejected. Words
     after CONFIG change the config's fields: critic-jax dpo CONFIG --field value.
     """
-
-    config: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG")]
-    """Name of an experiment that comes with critic_jax, or the path of a Python file like one."""
-    coordinator: str | None = None
-    """HOST:PORT of process 0, where this is one of several; a TPU pod is joined without it."""
-    processes: int | None = None
-    """How many processes there are."""
-    process: int | None = None
-    """Which of them this is, from 0."""
-    overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
 
 
 def dpo(options: DpoOptions) -> None:

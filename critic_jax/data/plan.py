@@ -205,9 +205,13 @@ class Plan:
         """Steps in the first `epochs` epochs."""
         return sum(len(self.epoch(e)) for e in range(epochs))
 
+    def members(self, row: Sequence[int]) -> list[int]:
+        """The records of a row, or of other groups."""
+        return [member for g in row for member in self.groups[g].members]
+
     def records(self, step: Step) -> int:
-        """The records of a step."""
-        return sum(len(self.groups[g].members) for row in step for g in row)
+        """How many records a step has."""
+        return sum(len(self.members(row)) for row in step)
 
     def report(self, epoch: int = 0) -> dict[str, float]:
         """What an epoch's steps hold.

@@ -132,7 +132,7 @@ class PlannedRows(ABC):
         for row in rows:
             paths: list[Path] = []
             groups: list[list[int]] = []
-            members = [m for g in row for m in self.plan.groups[g].members]
+            members = self.plan.members(row)
             for g in row:
                 for tree in self.trees(self.plan.groups[g].members):
                     groups.append(list(range(len(paths), len(paths) + len(tree))))

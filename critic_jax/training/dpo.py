@@ -22,7 +22,15 @@ from critic_jax.errors import InputError
 from critic_jax.models.build import Params
 from critic_jax.models.config import ModelConfig
 from critic_jax.training.config import DpoConfig
-from critic_jax.training.gradients import Batch, Sums, Total, jitted_step, make_means, split_rows
+from critic_jax.training.gradients import (
+    Batch,
+    Sums,
+    Total,
+    jitted_step,
+    join_rows,
+    make_means,
+    split_rows,
+)
 from critic_jax.training.sft import StepOptions, TrainState, make_logprobs
 
 LossName = Literal["sigmoid", "ipo"]
@@ -208,17 +216,7 @@ def make_reference(
             return answers(params, batch)[0]
         parts = split_rows(batch, options.accumulate, options.mesh)
         found = jax.lax.map(lambda part: answers(params, part)[0], parts)
-        return _rejoined(found, options)
+        return join_rows(found, options.mesh)
 
     whole: Any = options.mesh and NamedSharding(options.mesh, PartitionSpec())
     return jax.jit(reference, out_shardings=whole)
-
-
-def _rejoined(parts: jax.Array, options: StepOptions) -> jax.Array:
-    """[parts, B / parts, ...] as [B, ...], in the order that `split_rows` found them."""
-    devices = 1
-    if options.mesh is not None:
-        devices = options.mesh.shape["data"] * options.mesh.shape["fsdp"]
-    count, each = parts.shape[:2]
-    rows = parts.reshape(count, devices, each // devices, *parts.shape[2:]).swapaxes(0, 1)
-    return rows.reshape(count * each, *parts.shape[2:])

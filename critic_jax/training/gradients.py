@@ -112,3 +112,12 @@ def split_rows(batch: Batch, parts: int, mesh: Mesh | None) -> dict[str, jax.Arr
             return spread(rows, None, "rows", *(None,) * (value.ndim - 1))
 
         return {name: split(value) for name, value in batch.items() if value.ndim}
+
+
+def join_rows(parts: jax.Array, mesh: Mesh | None) -> jax.Array:
+    """[parts, B / parts, ...] as [B, ...], in the order that `split_rows` found them."""
+    with in_mesh(mesh):
+        devices = mesh_size("data", "fsdp")
+    count, each = parts.shape[:2]
+    rows = parts.reshape(count, devices, each // devices, *parts.shape[2:]).swapaxes(0, 1)
+    return rows.reshape(count * each, *parts.shape[2:])

@@ -6,29 +6,22 @@ import shutil
 from functools import partial
 from pathlib import Path
 
-import jax.numpy as jnp
-import optax
-
 from critic_jax.checkpoints import load_checkpoint
 from critic_jax.compiled import keep_compiled
 from critic_jax.data.encode import Encoder
-from critic_jax.data.rows import PlannedRows
 from critic_jax.errors import InputError
 from critic_jax.files import write_json
 from critic_jax.hosts import is_first
-from critic_jax.models.config import ModelConfig
 from critic_jax.progress import progress
 from critic_jax.sharding import make_mesh
 from critic_jax.training.begun import FILE, Begun
 from critic_jax.training.config import DpoConfig, TrainConfig
-from critic_jax.training.inputs import make_rows
 from critic_jax.training.metrics import Metrics
-from critic_jax.training.objective import Objective, Preferences, Step
+from critic_jax.training.objective import Objective, Preferences, Supervised
 from critic_jax.training.optimizer import optimizer
 from critic_jax.training.options import step_options
 from critic_jax.training.profile import Profile
 from critic_jax.training.result import write_result
-from critic_jax.training.sft import StepOptions, make_step
 from critic_jax.training.signals import StopSignal
 from critic_jax.training.speed import Meter, costs, peak
 from critic_jax.training.state import fresh_state, hold, saved, state_shapes, with_frozen
@@ -114,29 +107,6 @@ def train(config: TrainConfig, judge: MakeJudge | None = None) -> Path:
             "source": start.meta.get("source", {}),
         }
         return write_result(output, config.init, start, state, tuning, mesh, meta, objective.result)
-
-
-class Supervised:
-    """Supervised fine-tuning: nothing to prepare."""
-
-    result = "critic"
-
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
-
-    def rows(self, encoder: Encoder) -> tuple[PlannedRows, PlannedRows | None]:
-        return make_rows(self.config, encoder)
-
-    def step(
-        self, model: ModelConfig, tx: optax.GradientTransformation, options: StepOptions
-    ) -> Step:
-        return make_step(model, jnp.dtype(self.config.dtype), tx, options)
-
-    def measure(self, model: ModelConfig, options: StepOptions) -> None:
-        return None
-
-    def prepare(self, *_: object) -> None:
-        return None
 
 
 def clear_run(output: Path) -> None:

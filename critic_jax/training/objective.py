@@ -13,11 +13,11 @@ from critic_jax.checkpoints import Checkpoint
 from critic_jax.data.encode import Encoder
 from critic_jax.data.rows import PlannedRows
 from critic_jax.models.config import ModelConfig
-from critic_jax.training.config import DpoConfig
+from critic_jax.training.config import DpoConfig, TrainConfig
 from critic_jax.training.dpo import loss_of, make_dpo_measure, make_dpo_step
-from critic_jax.training.inputs import make_pair_rows
+from critic_jax.training.inputs import make_pair_rows, make_rows
 from critic_jax.training.reference import Load, References
-from critic_jax.training.sft import StepOptions, TrainState
+from critic_jax.training.sft import StepOptions, TrainState, make_step
 from critic_jax.training.validation import Measure
 
 Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
@@ -49,6 +49,29 @@ class Objective(Protocol):
         asked: Callable[[], bool],
     ) -> None:
         """What is done once before the first step, while the start has its parameters."""
+
+
+class Supervised:
+    """Supervised fine-tuning: nothing to prepare."""
+
+    result = "critic"
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+
+    def rows(self, encoder: Encoder) -> tuple[PlannedRows, PlannedRows | None]:
+        return make_rows(self.config, encoder)
+
+    def step(
+        self, model: ModelConfig, tx: optax.GradientTransformation, options: StepOptions
+    ) -> Step:
+        return make_step(model, jnp.dtype(self.config.dtype), tx, options)
+
+    def measure(self, model: ModelConfig, options: StepOptions) -> None:
+        return None
+
+    def prepare(self, *_: object) -> None:
+        return None
 
 
 class Preferences:

@@ -161,7 +161,7 @@ class References:
             said = np.asarray(forward(params, batch))
             lines = []
             for row, groups in enumerate(rows.plan.step(number)):
-                members = [m for g in groups for m in rows.plan.groups[g].members]
+                members = rows.plan.members(groups)
                 for member, (chosen, rejected) in zip(members, said[row].tolist(), strict=False):
                     if member in missing:
                         found = Reference(chosen, rejected, self.config.labels, self.name)
@@ -178,4 +178,4 @@ def _key(pair: Pair) -> Key:
 
 
 def _members(rows: PairRows, step: int) -> list[int]:
-    return [m for row in rows.plan.step(step) for g in row for m in rows.plan.groups[g].members]
+    return [m for row in rows.plan.step(step) for m in rows.plan.members(row)]

@@ -56,43 +56,41 @@ def _make_total(
     config: ModelConfig, dtype: jnp.dtype, options: StepOptions
 ) -> Callable[[Params, Batch], jax.Array]:
     """The loss before it is divided."""
-    states = _make_states(config, dtype, options)
 
-    def total(params: Params, batch: Batch) -> jax.Array:
-        with in_mesh(options.mesh):
-            hidden, head = states(params, batch)
-            return -weighted_logprobs(hidden, head, batch["targets"], batch["weights"])
+    def loss(hidden: jax.Array, head: jax.Array, batch: Batch) -> jax.Array:
+        return -weighted_logprobs(hidden, head, batch["targets"], batch["weights"])
 
-    return total
+    return _of_states(config, dtype, options, loss)
 
 
 def make_logprobs(
     config: ModelConfig, dtype: jnp.dtype, options: StepOptions
 ) -> Callable[[Params, Batch], jax.Array]:
     """logprobs(params, batch): of the targets [B, S] in float32, 0 where none is supervised."""
-    states = _make_states(config, dtype, options)
 
-    def logprobs(params: Params, batch: Batch) -> jax.Array:
-        with in_mesh(options.mesh):
-            hidden, head = states(params, batch)
-            return token_logprobs(hidden, head, batch["targets"], batch["weights"] != 0)
+    def logprobs(hidden: jax.Array, head: jax.Array, batch: Batch) -> jax.Array:
+        return token_logprobs(hidden, head, batch["targets"], batch["weights"] != 0)
 
-    return logprobs
+    return _of_states(config, dtype, options, logprobs)
 
 
-def _make_states(
-    config: ModelConfig, dtype: jnp.dtype, options: StepOptions
-) -> Callable[[Params, Batch], tuple[jax.Array, jax.Array]]:
-    """states(params, batch): the decoder's last ones [B, S, D], and its head [V, D]."""
+def _of_states(
+    config: ModelConfig,
+    dtype: jnp.dtype,
+    options: StepOptions,
+    read: Callable[[jax.Array, jax.Array, Batch], jax.Array],
+) -> Callable[[Params, Batch], jax.Array]:
+    """What `read` makes of the decoder's last states [B, S, D], its head [V, D] and a batch."""
     graph, state = abstract(config, dtype, options.remat, options.lora)
 
-    def states(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    def run(params: Params, batch: Batch) -> jax.Array:
         filled = jax.tree.map(lambda v: v, state)
         nnx.replace_by_pure_dict(filled, params)
         model = nnx.merge(graph, filled)
-        return model(batch)[0], model.decoder.head
+        with in_mesh(options.mesh):
+            return read(model(batch)[0], model.decoder.head, batch)
 
-    return states
+    return run
 
 
 def _divisor(batch: Batch, options: StepOptions) -> jax.Array:

@@ -18,7 +18,7 @@ from critic_jax.cli import main
 from critic_jax.data.selection import Part
 from critic_jax.errors import InputError
 from critic_jax.sharding import MESH_AXES, ROWS
-from critic_jax.training import loop, validation
+from critic_jax.training import objective, validation
 from critic_jax.training.config import TrainConfig, load_config
 from critic_jax.training.inputs import host_rows
 from critic_jax.training.loop import train
@@ -30,7 +30,7 @@ Data = Callable[..., Path]
 @pytest.fixture(autouse=True)
 def _compile_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """All runs are of one model; only what they read differs."""
-    monkeypatch.setattr(loop, "make_step", lambda *_: _kept("step", make_step, *_))
+    monkeypatch.setattr(objective, "make_step", lambda *_: _kept("step", make_step, *_))
     monkeypatch.setattr(validation, "make_loss", lambda *_: _kept("loss", make_loss, *_))
 
 
@@ -131,7 +131,7 @@ def test_a_hosts_rows_are_those_of_its_devices() -> None:
 import jax, numpy as np
 from jax.sharding import Mesh, NamedSharding
 from critic_jax.sharding import MESH_AXES, ROWS
-from critic_jax.training import loop
+from critic_jax.training import objective
 from critic_jax.training.inputs import host_rows
 devices = np.asarray(jax.devices()).reshape(2, 2, 1)
 print(*host_rows(NamedSharding(Mesh(devices, MESH_AXES), ROWS), 8))

@@ -11,7 +11,7 @@ from run_lines import metrics
 
 from critic_jax.checkpoints import load_checkpoint
 from critic_jax.cli import main
-from critic_jax.training import loop
+from critic_jax.training import objective
 from critic_jax.training.config import load_config
 from critic_jax.training.optimizer import schedule
 from critic_jax.training.sft import make_step
@@ -44,7 +44,7 @@ class Steps:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[Steps]:
     counted = Steps()
-    monkeypatch.setattr(loop, "make_step", counted.make)
+    monkeypatch.setattr(objective, "make_step", counted.make)
     yield counted
 
 
