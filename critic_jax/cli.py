@@ -90,6 +90,8 @@ class JudgeOptions:
     """Seed of that sampling."""
     max_new_tokens: int | None = None
     """Cut the judge's text after this many tokens, instead of where the checkpoint says."""
+    weights: Literal["full", "int8"] = "full"
+    """int8 holds the model's weights in eight bits; verdicts may differ in a few places."""
     cache: Path | None = None
     """Folder of earlier judgments to use and add to, instead of the one all runs share."""
     no_cache: bool = False
@@ -165,6 +167,8 @@ class GenerateOptions:
     """Write wrong lines to rejected.jsonl beside the output and answer the rest."""
     repetition_penalty: float | None = None
     """Instead of the penalty that the checkpoint prescribes; 1 switches it off."""
+    weights: Literal["full", "int8"] = "full"
+    """int8 holds the weights of the model and of the judge in eight bits."""
 
 
 def generate(options: GenerateOptions) -> None:

@@ -16,6 +16,7 @@ from critic_jax.judging.best import Candidates, choose_best
 from critic_jax.judging.critic import Critic
 from critic_jax.progress import progress
 from critic_jax.sampling.choose import Sampling
+from critic_jax.sampling.weights import WeightFormat
 from critic_jax.text import leading_markers
 
 
@@ -44,6 +45,7 @@ def generate_file(
     seed: int = 0,
     skip_bad: bool = False,
     repetition_penalty: float | None = None,
+    weights: WeightFormat = "full",
 ) -> dict[str, Any]:
     """Answer each line (`id`, `prompt`, optional `image`) into `output`, or onto stdout.
 
@@ -55,7 +57,7 @@ def generate_file(
     """
     count = _count(n, best_of, judge, temperature)
     prompts, rejected = _read(input, skip_bad)
-    critic = Critic.load(model, repetition_penalty=repetition_penalty)
+    critic = Critic.load(model, repetition_penalty=repetition_penalty, weights=weights)
     sampling: Sampling = critic.sampling(
         temperature=temperature if temperature is not None else 0.7 if best_of else 0.0,
         top_p=top_p if top_p is not None else 0.9 if best_of else 1.0,
@@ -87,7 +89,7 @@ def generate_file(
     if judge is not None:
         if judge != model or repetition_penalty is not None:
             del critic  # before another takes its place in memory
-            critic = Critic.load(judge)
+            critic = Critic.load(judge, weights=weights)
         summary |= _add_best(critic, [prompt for prompt, _ in ready], results)
     if output is None:
         for result in results:

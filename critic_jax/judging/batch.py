@@ -243,6 +243,8 @@ def _load(
         if not given.get("temperature"):
             given.pop("seed", None)  # nothing is drawn: the judge is the same with any seed
         return Critic.load(model, **given)
+    if given.pop("weights", "full") != "full":
+        raise InputError("weights: an endpoint holds its own; leave it out")
     if "repetition_penalty" in given:
         raise InputError("repetition_penalty: an endpoint takes none; leave it out")
     return RemoteCritic(endpoint, model, policy or Policy(), **given)

@@ -115,7 +115,7 @@ def decode(
         place = jnp.clip(state["count"] - 1, 0, room - 1)
         length = jnp.where(state["active"], state["count"], 0)
         cos, sin = model.decoder.tables((branches.depth + place)[:, None])
-        x = model.decoder.embedding[...][state["token"]][:, None].astype(model.dtype)
+        x = model.decoder.embed(state["token"][:, None], model.dtype)
         own = []
         for layer, held, pool in zip(layers, state["own"], cache.pool, strict=True):
             q, k, v = layer.project(x, cos, sin)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import jax
 from flax import nnx
 
-from critic_jax.models.layers import unstack
+from critic_jax.models.int8 import quantize
+from critic_jax.models.layers import Linear, unstack
 from critic_jax.models.llava import Llava
-from critic_jax.models.qwen2 import DecoderLayer
+from critic_jax.models.qwen2 import Decoder, DecoderLayer
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,10 @@ class Graphs:
         return found
 
 
+WeightFormat = Literal["full", "int8"]
+"""How a sampler holds a model's weights: as the model does, or in eight bits."""
+
+
 class Weights(NamedTuple):
     """The parameters of the decoder's layers one by one, and of all that is around them."""
 
@@ -46,14 +52,39 @@ class Weights(NamedTuple):
     layers: tuple[Any, ...]
 
 
-def take_apart(model: Llava) -> tuple[Graphs, Weights]:
+def take_apart(model: Llava, held: WeightFormat = "full") -> tuple[Graphs, Weights]:
     """Slicing a stack of layers at every token is several times slower than layers of their own.
 
     Nothing of the stack is kept: its memory is free as soon as the caller lets go of the model.
+    held "int8": the kernels of all linear layers, word embeddings and head are put into eight bits
+    (`models.int8`); norms, biases and position embeddings stay as they are.
     """
     layers = unstack(model.decoder.layers, model.config.decoder.num_layers)
-    split = [nnx.split(layer, nnx.Param) for layer in layers]
     around = nnx.merge(*nnx.split(model))
     around.decoder.layers = None
+    if held == "int8":
+        for part in (*layers, around):
+            _into_int8(part)
+    split = [nnx.split(layer, nnx.Param) for layer in layers]
     graph, state = nnx.split(around, nnx.Param)
     return Graphs(graph, split[0][0]), Weights(state, tuple(params for _, params in split))
+
+
+def _into_int8(part: nnx.Module) -> None:
+    for _, module in nnx.iter_modules(part):
+        if isinstance(module, Linear):
+            # Layers that were taken from a stack still carry the names of its axes.
+            axes = module.kernel.get_metadata("out_sharding")
+            stacked = axes[0] == "layers" and module.kernel.get_value().ndim == len(axes)
+            _hold(module.kernel, tuple(range(stacked, stacked + module.contracted)))
+        elif isinstance(module, Decoder):
+            _hold(module.embedding, (1,))
+            if module.untied_head is not None:
+                _hold(module.untied_head, (1,))
+
+
+def _hold(param: nnx.Param, inputs: tuple[int, ...]) -> None:
+    param.set_value(_quantized(param.get_value(), inputs))
+
+
+_quantized = jax.jit(quantize, static_argnums=1)
