@@ -119,6 +119,8 @@ class JudgeOptions:
     memory: str | None = None
     """Memory for keys and values, such as 12GB: fewer prompts and answers are worked on at a time,
     if need be. By default as much as 16,384 tokens of prompts and 32 answers take."""
+    weights: Literal["full", "int8"] = "full"
+    """int8 holds the model's weights in eight bits; verdicts may differ in a few places."""
     cache: Path | None = None
     """Folder of earlier judgments to use and add to, instead of the one all runs share."""
     no_cache: bool = False
@@ -201,6 +203,8 @@ class GenerateOptions:
     memory: str | None = None
     """Memory for keys and values, such as 12GB: fewer prompts and answers are worked on at a time,
     if need be. By default as much as 16,384 tokens of prompts and 32 answers take."""
+    weights: Literal["full", "int8"] = "full"
+    """int8 holds the weights of the model and of the judge in eight bits."""
 
 
 def generate(options: GenerateOptions) -> None:

@@ -21,6 +21,7 @@ from critic_jax.judging.critic import Critic
 from critic_jax.judging.partial import Key, Partial
 from critic_jax.progress import progress
 from critic_jax.sampling.choose import Sampling
+from critic_jax.sampling.weights import WeightFormat
 from critic_jax.text import leading_markers
 
 CHUNK = 128
@@ -58,6 +59,7 @@ def generate_file(
     skip_bad: bool = False,
     repetition_penalty: float | None = None,
     memory: int | None = None,
+    weights: WeightFormat = "full",
 ) -> dict[str, Any]:
     """Answer each line (`id`, `prompt`, optional `image`) into `output`, or onto stdout.
 
@@ -67,7 +69,7 @@ def generate_file(
     While it works, results stand in `output` + ".partial", and answers that are not ranked yet in
     `output` + ".answers.partial"; a later call goes on from there. A wrong line raises InputError,
     or with `skip_bad` goes to rejected.jsonl beside the output (beside the input if there is none).
-    memory: bytes, as `Engine` takes them, for either model.
+    memory: bytes, and weights, as `Engine` takes them, for either model.
     """
     count = _count(n, best_of, judge, temperature)
     prompts, rejected = _read(input, skip_bad)
@@ -80,7 +82,8 @@ def generate_file(
     }
     with TemporaryDirectory() as scratch:
         file = output or Path(scratch) / "answers.jsonl"
-        run = _Run(model, repetition_penalty, memory, settings, count, skip_bad, rejected)
+        held = {"memory": memory, "weights": weights}
+        run = _Run(model, repetition_penalty, held, settings, count, skip_bad, rejected)
         if judge is None:
             results = run.answer(file, prompts)
         else:
@@ -103,7 +106,8 @@ class _Run:
 
     model: str
     repetition_penalty: float | None
-    memory: int | None
+    held: dict[str, Any]
+    """How the engine of either model holds things: `memory` and `weights`."""
     settings: dict[str, Any]
     count: int
     skip_bad: bool
@@ -150,13 +154,13 @@ class _Run:
         if critic is not None and judge == self.model and self.repetition_penalty is None:
             return critic
         del critic  # before another takes its place in memory
-        return Critic.load(judge, memory=self.memory)
+        return Critic.load(judge, **self.held)
 
     def _answer(self, partial: Partial, prompts: Sequence[Prompt]) -> None:
         if all(prompt.key in partial.done for prompt in prompts):
             return
         penalty = self.repetition_penalty
-        critic = Critic.load(self.model, memory=self.memory, repetition_penalty=penalty)
+        critic = Critic.load(self.model, repetition_penalty=penalty, **self.held)
         self._critic = critic
         partial.check_fingerprint(critic.fingerprint)
         sampling = critic.sampling(**self.settings)

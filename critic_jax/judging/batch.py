@@ -261,6 +261,8 @@ def _load(
         if not given.get("temperature"):
             given.pop("seed", None)  # nothing is drawn: the judge is the same with any seed
         return Critic.load(model, memory=memory, **given)
+    if given.pop("weights", "full") != "full":
+        raise InputError("weights: an endpoint holds its own; leave it out")
     for name, value in (
         ("repetition_penalty", given.get("repetition_penalty")),
         ("memory", memory),

@@ -17,6 +17,7 @@ from critic_jax.judging.judgment import Judgment
 from critic_jax.models.build import assemble
 from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.engine import Completion, Engine
+from critic_jax.sampling.weights import WeightFormat
 
 
 class Critic(Judge):
@@ -26,7 +27,8 @@ class Critic(Judge):
     tokenizer and the sampler's settings, where the name may stay. A repetition penalty that the
     checkpoint prescribes is kept, as upstream's judge keeps it, unless another is given: 1 is none.
     `batch` answers are worked on at a time, within `memory` (`Engine`). `settings` are others of
-    `Sampling` to judge with; None leaves one as it is.
+    `Sampling` to judge with; None leaves one as it is. weights: "int8" holds them in eight bits, a
+    quarter of the memory; verdicts may differ, and so the fingerprint.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Critic(Judge):
         batch: int = 32,
         watch: Callable[[int], None] | None = None,
         memory: int | None = None,
+        weights: WeightFormat = "full",
         **settings: Any,
     ) -> None:
         self.name = name
@@ -44,11 +47,18 @@ class Critic(Judge):
         self._settings = prescribed(checkpoint.meta)
         self._settings |= {name: value for name, value in settings.items() if value is not None}
         self.sampling()  # a setting that is out of range is told before the model runs
-        self.fingerprint = checkpoint.fingerprint(**self._settings)
+        as_held = {} if weights == "full" else {"weights": weights}
+        self.fingerprint = checkpoint.fingerprint(**self._settings, **as_held)
         model = assemble(checkpoint.config, checkpoint.params, jnp.dtype(jnp.float32))
         tokenizer = checkpoint.tokenizer
         self.engine = Engine(
-            model, tokenizer.stop_ids, batch, watch, decode=tokenizer.decode, memory=memory
+            model,
+            tokenizer.stop_ids,
+            batch,
+            watch,
+            decode=tokenizer.decode,
+            memory=memory,
+            weights=weights,
         )
 
     @classmethod
@@ -57,14 +67,16 @@ class Critic(Judge):
         path: str | os.PathLike[str],
         batch: int = 32,
         memory: int | None = None,
+        weights: WeightFormat = "full",
         **settings: Any,
     ) -> Critic:
-        """Load a checkpoint of ours, a Hugging Face folder or a hub id.
+        """Load a checkpoint of ours, a Hugging Face folder or a hub id; arguments as above.
 
         Raises InputError if it is none of them.
         """
         name = model_name(path)
-        return cls(load_checkpoint(path), name, batch, memory=memory, **settings)
+        loaded = load_checkpoint(path)
+        return cls(loaded, name, batch, memory=memory, weights=weights, **settings)
 
     def sampling(self, **settings: Any) -> Sampling:
         """Greedy, with what the checkpoint prescribes, then `settings`."""

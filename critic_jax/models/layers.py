@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from critic_jax.models.nf4 import product
+from critic_jax.models.int8 import product
 from critic_jax.sharding import entry
 
 Axes = tuple[str | None, ...]
@@ -34,8 +34,8 @@ def param(value: jax.Array, axes: Axes) -> nnx.Param:
 class Linear(nnx.Module):
     """y = x @ kernel + bias over the last `len(inputs)` dimensions of x; computes in x's dtype.
 
-    The kernel may be held in four bits (`nf4.quantize`). `adapter`, if there is one, adds a map of
-    its own (`lora.add_adapters`).
+    The kernel may be held in four bits (`nf4.quantize`) or eight (`int8.quantize`). `adapter`, if
+    there is one, adds a map of its own (`lora.add_adapters`).
     """
 
     def __init__(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from critic_jax.models.config import ModelConfig
-from critic_jax.models.embedding import embed_tokens
+from critic_jax.models.int8 import logits
 from critic_jax.models.layers import Linear, Remat, param
 from critic_jax.models.qwen2 import Decoder
 from critic_jax.models.siglip import Tower
@@ -79,7 +79,7 @@ class Llava(nnx.Module):
 
     def embed_with(self, table: jax.Array | None, batch: Mapping[str, jax.Array]) -> jax.Array:
         """The same with a feature table [B, 1 + T*P, D] made before; None where all is text."""
-        text = embed_tokens(self.decoder.embedding[...], batch["tokens"], self.dtype)
+        text = self.decoder.embed(batch["tokens"], self.dtype)
         if table is None:
             return text
         index, weight = batch["tap_index"], batch["tap_weight"]
@@ -106,5 +106,4 @@ class Llava(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Hidden states [..., D] -> logits [..., V] in float32."""
-        head = self.decoder.head.astype(hidden.dtype)
-        return jnp.einsum("...d,vd->...v", hidden, head, preferred_element_type=jnp.float32)
+        return logits(hidden, self.decoder.head)

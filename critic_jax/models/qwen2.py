@@ -14,6 +14,7 @@ from flax import nnx
 
 from critic_jax.models.attention import tree_attention
 from critic_jax.models.config import DecoderConfig
+from critic_jax.models.int8 import embed
 from critic_jax.models.layers import Linear, Remat, RMSNorm, param, scan, stack
 from critic_jax.sharding import spread
 
@@ -104,9 +105,14 @@ class Decoder(nnx.Module):
         )
 
     @property
-    def head(self) -> jax.Array:
+    def head(self) -> Any:
         """[V, D]: the output matrix, which is the embedding where the two are tied."""
-        return self.embedding[...] if self.untied_head is None else self.untied_head[...]
+        held = self.embedding if self.untied_head is None else self.untied_head
+        return held.get_value()
+
+    def embed(self, tokens: jax.Array, dtype: jnp.dtype) -> jax.Array:
+        """Word embeddings of tokens [B, S] -> [B, S, D] in `dtype`."""
+        return embed(self.embedding.get_value(), tokens, dtype)
 
     def tables(self, position: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Rotary tables for positions [B, S]."""

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from critic_jax.models.branch_attention import Visits, branch_attention
-from critic_jax.models.embedding import embed_tokens
 from critic_jax.sampling.cache import Cache
 from critic_jax.sampling.choose import choose
 from critic_jax.sampling.weights import Graphs, Weights, in_its_mesh
@@ -135,7 +134,7 @@ def decode(
         # Branches stand side by side, as the tokens of one row: on a mesh that keeps the weights in
         # their places, where rows would be shared and weights come to them.
         cos, sin = model.decoder.tables((branches.depth + place)[None])
-        x = embed_tokens(model.decoder.embedding[...], state["token"][None], model.dtype)
+        x = model.decoder.embed(state["token"][None], model.dtype)
         own = []
         for layer, held, pool in zip(layers, state["own"], cache.pool, strict=True):
             q, k, v = layer.project(x, cos, sin)

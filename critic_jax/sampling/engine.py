@@ -18,7 +18,7 @@ from critic_jax.sampling.following import Channel, follow
 from critic_jax.sampling.guide import Guide
 from critic_jax.sampling.run import MOST, Run
 from critic_jax.sampling.trees import bucket
-from critic_jax.sampling.weights import take_apart
+from critic_jax.sampling.weights import WeightFormat, take_apart
 from critic_jax.tree import Path
 
 PLACES = 16_384
@@ -43,7 +43,8 @@ class Engine:
     batch: slots of answers. memory: bytes of each device for keys and values, half of which at most
     are for what answers say (fewer slots, if need be), the rest for prompts; by default `PLACES`
     tokens of prompts, or as many as the longest has. decode: ids to text, for stop strings. watch:
-    told how many answers are done, as they are done.
+    told how many answers are done, as they are done. weights: "int8" holds them in eight bits
+    (`weights.take_apart`).
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Engine:
         watch: Callable[[int], None] | None = None,
         decode: Decode | None = None,
         memory: int | None = None,
+        weights: WeightFormat = "full",
     ) -> None:
         self.config = model.config
         self.batch = batch
@@ -62,7 +64,7 @@ class Engine:
         self.decode = decode
         self.memory = memory
         self._dtype = model.dtype
-        self.graphs, self.weights = take_apart(model)
+        self.graphs, self.weights = take_apart(model, weights)
         self.channel = Channel(self.graphs.mesh)
         self._held: tuple[Shape, Cache] | None = None
         self._blank: Any = None

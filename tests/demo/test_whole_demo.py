@@ -50,6 +50,17 @@ def test_a_critic_from_scratch_judges_scans_it_has_never_seen(tmp_path: Path) ->
     for name, value in agreement(again, labels).items():
         assert value == pytest.approx(summary[name], abs=1e-9), name
     assert "<html" in (tmp_path / "runs/again/report.html").read_text()[:200]
+
+    judge = shlex.split(printed[0].replace("runs/again", "runs/int8"))
+    critic_jax(*judge, "--weights", "int8", cwd=tmp_path)
+    small = [result for _, result in read_json_lines(tmp_path / "runs/int8/results.jsonl")]
+    same = [
+        [one.get(name) for name in ("id", "order", "state", "verdict", "score")]
+        == [other.get(name) for name in ("id", "order", "state", "verdict", "score")]
+        for one, other in zip(again, small, strict=True)
+    ]
+    assert sum(same) / len(same) >= 0.99
+    assert small[0]["fingerprint"] != again[0]["fingerprint"]
     survives_a_storm(out)
 
 
