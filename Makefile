@@ -28,7 +28,7 @@ test: .venv/installed-test
 	$(TESTS) -m 'not slow' -n $(WORKERS)
 
 slow: .venv/installed-test
-	$(TESTS) -m slow -n $(WORKERS)
+	$(TESTS) -m slow -n $(WORKERS) --dist loadgroup
 
 format: .venv/installed-test
 	$(BIN)/python -m ruff check --fix .

@@ -1,7 +1,10 @@
 """Settings for every test: CPU, full float32 products, compiled programs kept for this run."""
 
 import os
+import subprocess
+import sys
 import tempfile
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Of a worker's tests too: it inherits the folder. Nothing is left in the user's own.
@@ -15,5 +18,19 @@ if "CRITIC_JAX_CACHE" not in os.environ:
     os.environ["CRITIC_JAX_CACHE"] = _cache.name
 
 import jax
+import pytest
 
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `critic-jax demo` leaves, `runs/demo` of an otherwise empty folder.
+
+    A critic is trained for it, over minutes: whoever asks for it is slow and of the group `digits`,
+    whose tests run in one process, so that all have the same one.
+    """
+    folder = tmp_path_factory.mktemp("digits")
+    command = [str(Path(sys.executable).with_name("critic-jax")), "demo"]
+    subprocess.run(command, cwd=folder, check=True, timeout=1500)
+    return folder / "runs/demo"

@@ -16,17 +16,16 @@ from critic_jax.files import write_json_lines
 
 README = Path(__file__).parents[2] / "README.md"
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("digits")]
+
 
 def critic_jax(*words: str, cwd: Path) -> None:
     command = [str(Path(sys.executable).with_name("critic-jax")), *words]
     subprocess.run(command, cwd=cwd, check=True, timeout=1500)
 
 
-@pytest.mark.slow
-def test_a_critic_from_scratch_judges_scans_it_has_never_seen(tmp_path: Path) -> None:
-    critic_jax("demo", cwd=tmp_path)
-    out = tmp_path / "runs/demo"
-    summary = json.loads((out / "summary.json").read_text())
+def test_a_critic_from_scratch_judges_scans_it_has_never_seen(digits_run: Path) -> None:
+    summary = json.loads((digits_run / "summary.json").read_text())
     assert summary["pairwise_accuracy"] >= 0.95
     assert summary["order_consistency"] >= 0.95
     assert summary["pointwise_pearson"] >= 0.90
@@ -35,45 +34,44 @@ def test_a_critic_from_scratch_judges_scans_it_has_never_seen(tmp_path: Path) ->
     assert 0.40 <= summary["blank_accuracy"] <= 0.60
     assert 0.40 <= summary["exchanged_accuracy"] <= 0.60
     # It reads scans that it has never seen.
-    labels = [label for _, label in read_json_lines(out / "heldout/labels.jsonl")]
+    labels = [label for _, label in read_json_lines(digits_run / "heldout/labels.jsonl")]
     digit_of = {label["id"]: label["digit"] for label in labels}
-    results = [result for _, result in read_json_lines(out / "heldout/results.jsonl")]
+    results = [result for _, result in read_json_lines(digits_run / "heldout/results.jsonl")]
     read = [f"shows a {digit_of[r['id']]}" in r["raw"] for r in results]
     assert sum(read) / len(read) >= 0.85
-    assert "<html" in (out / "report.html").read_text()[:200]
+    assert "<html" in (digits_run / "report.html").read_text()[:200]
 
     printed = re.findall(r"^critic-jax (.*runs/demo.*)$", README.read_text(), re.M)
     assert [words.split()[0] for words in printed] == ["judge", "report"]
     for words in printed:
-        critic_jax(*shlex.split(words), cwd=tmp_path)
-    again = [result for _, result in read_json_lines(tmp_path / "runs/again/results.jsonl")]
+        critic_jax(*shlex.split(words), cwd=digits_run.parents[1])
+    again = [result for _, result in read_json_lines(digits_run.parent / "again/results.jsonl")]
     for name, value in agreement(again, labels).items():
         assert value == pytest.approx(summary[name], abs=1e-9), name
-    assert "<html" in (tmp_path / "runs/again/report.html").read_text()[:200]
+    assert "<html" in (digits_run.parent / "again/report.html").read_text()[:200]
 
-    judge = shlex.split(printed[0].replace("runs/again", "runs/int8"))
-    critic_jax(*judge, "--weights", "int8", cwd=tmp_path)
-    small = [result for _, result in read_json_lines(tmp_path / "runs/int8/results.jsonl")]
+
+def test_a_critic_in_eight_bits_gives_the_same_verdicts(digits_run: Path) -> None:
+    source, output = digits_run / "heldout/input.jsonl", digits_run / "int8/results.jsonl"
+    words = ["--model", digits_run / "critic", "--input", source, "--output", output]
+    critic_jax("judge", *map(str, words), "--order", "both", "--weights", "int8", cwd=digits_run)
+    full = [result for _, result in read_json_lines(digits_run / "heldout/results.jsonl")]
+    small = [result for _, result in read_json_lines(output)]
     same = [
         [one.get(name) for name in ("id", "order", "state", "verdict", "score")]
         == [other.get(name) for name in ("id", "order", "state", "verdict", "score")]
-        for one, other in zip(again, small, strict=True)
+        for one, other in zip(full, small, strict=True)
     ]
     assert sum(same) / len(same) >= 0.99
-    assert small[0]["fingerprint"] != again[0]["fingerprint"]
-    survives_a_storm(out)
+    assert small[0]["fingerprint"] != full[0]["fingerprint"]
 
 
-def survives_a_storm(out: Path) -> None:
-    """2,000 judge lines, killed with -9 five times: each id once, equal to an uninterrupted run.
-
-    Part of the test above, so that the critic is trained once.
-    """
-    lines = [line for _, line in read_json_lines(out / "heldout/input.jsonl")]
+def test_2000_lines_killed_five_times_equal_an_uninterrupted_run(digits_run: Path) -> None:
+    lines = [line for _, line in read_json_lines(digits_run / "heldout/input.jsonl")]
     lines = [line | {"id": f"{line['id']}-{turn}"} for turn in range(3) for line in lines][:2000]
-    source = write_json_lines(out / "heldout/storm.jsonl", lines)
-    whole, output = out / "whole/results.jsonl", out / "storm/results.jsonl"
-    words = ["judge", "--model", out / "critic", "--input", source, "--no-cache", "--output"]
+    source = write_json_lines(digits_run / "heldout/storm.jsonl", lines)
+    whole, output = digits_run / "whole/results.jsonl", digits_run / "storm/results.jsonl"
+    words = ["judge", "--model", digits_run / "critic", "--input", source, "--no-cache", "--output"]
     finish(start(*words, whole))
     partial = output.with_name("results.jsonl.partial")
     kill_while_it_writes([*words, output], [partial], kills=5, seed=0)
