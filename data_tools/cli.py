@@ -214,12 +214,48 @@ def plan(options: PlanOptions) -> None:
     show({"chips": chips, "learning_rate": f"{rate:.3g}", **best}, as_json=False)
 
 
+@dataclass(frozen=True)
+class PreferencesOptions:
+    """Turn LLaVA-RLHF's human preferences into prompts and preference pairs.
+
+    Wrong records are left out and told one by one in rejected.jsonl.
+    """
+
+    file: _File
+    """JSON file with a list, or JSONL file, as LLaVA-Human-Preference-10K is published."""
+    output: Path
+    """Folder to write prompts.jsonl and pairs.jsonl into."""
+    images: Path | None = None
+    """Folder that picture paths start from, COCO's train2017; by default the file's own."""
+    strict: bool = False
+    """Stop at the first wrong record, with exit code 2."""
+    json: bool = False
+    """Print one JSON document."""
+
+
+def preferences(options: PreferencesOptions) -> None:
+    from critic_jax.remote import fetched
+
+    from .preferences import write_preferences
+
+    counts = write_preferences(
+        fetched(options.file),
+        options.output,
+        options.images and fetched(options.images),
+        options.strict,
+    )
+    show({"output": options.output, **counts}, as_json=options.json)
+
+
 VERBS: dict[str, Verb] = {
     "import": Verb("make a data set of published parquet or JSON files", ImportOptions, import_),
     "validate": Verb("check every record and picture of a file", ValidateOptions, validate),
     "stats": Verb("count sources, kinds of judgment, turns and lengths", StatsOptions, stats),
     "plan": Verb("find the row sizes for a slice and a batch", PlanOptions, plan),
     "verify": Verb("compare an import with the published counts", VerifyOptions, verify),
+    "preferences": Verb(
+        "make prompts and pairs of published human preferences", PreferencesOptions, preferences
+    ),
 }
 
 
