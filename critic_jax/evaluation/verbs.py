@@ -1,0 +1,79 @@
+"""The verbs of `critic-jax evaluate` and their options, no logic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from critic_jax.console import show, show_rows
+from critic_jax.verbs import Verb
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Hold judgments against labels, and models against each other."""
+
+
+@dataclass(frozen=True)
+class AgreementOptions:
+    """How far judgments agree with labels, with bootstrap intervals.
+
+    Every number has two readings: answers that could not be read counted as wrong, and left out.
+    """
+
+    results: Path
+    """JSONL file of judgments, as critic-jax judge writes it; or lines of id and verdict or score,
+    and order (ab or ba) where a pair was asked in both."""
+    labels: Path
+    """JSONL file of labels: id and verdict, score or ranking; group, model, or model_a and model_b
+    where they are known."""
+    group: str = "group"
+    """The labels' field to count by, each value for itself and the mean over them."""
+    resamples: int = 1000
+    """How often the items are drawn anew for the intervals; 0 leaves them out."""
+    seed: int = 0
+    """Seed of that drawing."""
+    json: bool = False
+    """Print one JSON document."""
+
+
+def agreement(options: AgreementOptions) -> None:
+    from critic_jax.evaluation.agreement import measure_agreement
+    from critic_jax.evaluation.statistics import Bootstrap, in_words
+
+    bootstrap = Bootstrap(options.resamples, options.seed)
+    found = measure_agreement(options.results, options.labels, options.group, bootstrap)
+    show(found if options.json else in_words(found), as_json=options.json)
+
+
+@dataclass(frozen=True)
+class LeaderboardOptions:
+    """Order models by battles, as WildVision-Bench does: Bradley-Terry, win rate and reward."""
+
+    battles: Path
+    """JSONL file, a battle a line: question_id, model_a, model_b, and verdict, one of A>>B, A>B,
+    A=B, B>A, B>>A or null."""
+    anchor: str
+    """The model that the others are held against; its score is 50."""
+    resamples: int = 1000
+    """How often battles are drawn anew for the intervals; 0 leaves them out."""
+    seed: int = 0
+    """Seed of that drawing."""
+    json: bool = False
+    """Print one JSON document."""
+
+
+def leaderboard(options: LeaderboardOptions) -> None:
+    from critic_jax.evaluation.leaderboard import leaderboard as order_models
+    from critic_jax.evaluation.leaderboard import read_battles
+    from critic_jax.evaluation.statistics import Bootstrap
+
+    bootstrap = Bootstrap(options.resamples, options.seed)
+    rows = order_models(read_battles(options.battles), options.anchor, bootstrap)
+    show_rows({"anchor": options.anchor, "battles": str(options.battles)}, rows, options.json)
+
+
+EVALUATIONS: dict[str, Verb] = {
+    "agreement": Verb("how far judgments agree with labels", AgreementOptions, agreement),
+    "leaderboard": Verb("order models by battles", LeaderboardOptions, leaderboard),
+}
