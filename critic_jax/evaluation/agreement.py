@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def measure_agreement(
     """
     judged, truth = read_judged(results), read_labels(labels)
     items = matched(judged, truth, group)
-    kinds = {
+    kinds: dict[str, tuple[list[Any], Callable[[Any], measures.Measures]]] = {
         "pairwise": (items.pairs, measures.of_pairs),
         "pointwise": (items.scores, measures.of_scores),
         "ranking": (items.ranks, measures.of_ranks),
@@ -88,7 +88,7 @@ def measure_agreement(
     with progress() as bar:
         for name, (found, of) in kinds.items():
             if found:
-                counted = of(found)  # type: ignore[operator]
+                counted = of(found)
                 groups = [item.group for item in found]
                 sections = len({g for g in groups if g}) + 2 if any(groups) else 1
                 task = bar.add_task(name, total=len(counted) * sections)

@@ -7,6 +7,7 @@ Every number comes in two readings, because an answer that cannot be read is no 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -137,8 +138,7 @@ def measured(
     group_of = np.array([-1 if group is None else number[group] for group in groups])
     members = [np.flatnonzero(group_of == n) for n in range(len(named))]
     found["groups"] = {
-        group: {"labelled": len(inside)}
-        | all_of(lambda m, inside=inside: bootstrap.estimate(m, [inside]))
+        group: {"labelled": len(inside)} | all_of(partial(bootstrap.estimate, strata=[inside]))
         for group, inside in zip(named, members, strict=True)
     }
     found["macro"] = all_of(

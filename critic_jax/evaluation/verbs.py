@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
 
 from critic_jax.console import show, show_rows
 from critic_jax.verbs import Verb
+
+Name = Literal[
+    "wildvision-arena",
+    "wildvision-verdicts",
+    "mllm-judge",
+    "vl-rewardbench",
+    "mm-rewardbench",
+    "llava-in-the-wild",
+    "llava-wilder",
+    "wildvision-bench",
+    "livebench",
+    "mmhal",
+]
 
 
 @dataclass(frozen=True)
@@ -73,7 +89,55 @@ def leaderboard(options: LeaderboardOptions) -> None:
     show_rows({"anchor": options.anchor, "battles": str(options.battles)}, rows, options.json)
 
 
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """Run a published benchmark: of a judge, or of a policy that a judge marks.
+
+    Of a judge, held against people's labels: wildvision-arena, wildvision-verdicts, mllm-judge,
+    vl-rewardbench, mm-rewardbench. Of a policy: llava-in-the-wild, llava-wilder, wildvision-bench,
+    livebench, mmhal.
+    """
+
+    name: Annotated[Name, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """Which benchmark."""
+    data: Path
+    """Its published file, or the folder of its files: JSONL, JSON or parquet."""
+    output: Path
+    """Folder for what is asked, answered and judged, and for the numbers."""
+    judge: str | None = None
+    """The critic: a folder or a hub id. Without one, a judge's benchmark is only prepared, as
+    input.jsonl for critic-jax judge and labels.jsonl."""
+    model: str | None = None
+    """The policy that answers: a folder or a hub id."""
+    answers: Path | None = None
+    """JSONL file of answers instead, id and response; --model is then only a name."""
+    images: Path | None = None
+    """Folder of the pictures that records name, if it is not the data's."""
+    order: Literal["given", "both"] = "given"
+    """Of a judge: ask every pair in the given order, or also swapped."""
+    limit: int | None = None
+    """The first LIMIT records only."""
+    max_new_tokens: int = 1024
+    """Cut a policy's answer after this many tokens."""
+    resamples: int = 1000
+    """How often the items are drawn anew for the intervals; 0 leaves them out."""
+    seed: int = 0
+    """Seed of that drawing."""
+    json: bool = False
+    """Print one JSON document."""
+
+
+def benchmark(options: BenchmarkOptions) -> None:
+    from critic_jax.evaluation.benchmarks.run import run_benchmark
+    from critic_jax.evaluation.statistics import in_words
+
+    words = {name: value for name, value in vars(options).items() if name != "json"}
+    found = run_benchmark(**words)
+    show(found if options.json else in_words(found), as_json=options.json)
+
+
 EVALUATIONS: dict[str, Verb] = {
     "agreement": Verb("how far judgments agree with labels", AgreementOptions, agreement),
     "leaderboard": Verb("order models by battles", LeaderboardOptions, leaderboard),
+    "benchmark": Verb("run a published benchmark", BenchmarkOptions, benchmark),
 }
