@@ -99,9 +99,7 @@ def records(name: str) -> list[dict[str, Any]]:
             {
                 "id": 200,
                 **common,
-                "answers": [
-                    {"name": n, "answer": f"Says {n}."} for n in ("llava", "cogvlm", "gpt4")
-                ],
+                "answers": [{"name": n, "answer": f"Says {n}."} for n in ("llava", "cog", "gpt4")],
                 "human_answer": "CAB",
             },
         ],

@@ -25,7 +25,8 @@ from critic_jax.evaluation.statistics import (
 WRONG, LEFT_OUT = "unparsed_wrong", "unparsed_left_out"
 Measures = dict[str, Statistic | dict[str, Statistic]]
 
-_POINTS = {"A": 1.0, "tie": 0.5, "B": 0.0}
+POINTS = {"A": 1.0, "tie": 0.5, "B": 0.0}
+"""What answer A gets for a winner; B gets the rest."""
 
 
 def of_pairs(pairs: Sequence[Pair]) -> Measures:
@@ -201,7 +202,7 @@ def _model_order(pairs: Sequence[Pair], left_out: bool) -> Statistic:
     number = {name: n for n, name in enumerate(names)}
     # One row an asking: the pair, its two models, A's points as judged and as labelled.
     rows = [
-        (n, number[p.models[0]], number[p.models[1]], said, _POINTS[p.label])
+        (n, number[p.models[0]], number[p.models[1]], said, POINTS[p.label])
         for n, p in enumerate(pairs)
         if p.models
         for said in p.said.values()
@@ -209,8 +210,8 @@ def _model_order(pairs: Sequence[Pair], left_out: bool) -> Statistic:
     ]
     owner = np.array([row[0] for row in rows])
     model_a, model_b = (np.array([row[n] for row in rows]) for n in (1, 2))
-    for_a = np.array([_POINTS.get(str(row[3]), 0.0) for row in rows])
-    for_b = np.array([0.0 if row[3] is None else 1 - _POINTS[str(row[3])] for row in rows])
+    for_a = np.array([POINTS.get(str(row[3]), 0.0) for row in rows])
+    for_b = np.array([0.0 if row[3] is None else 1 - POINTS[str(row[3])] for row in rows])
     truth = np.array([row[4] for row in rows])
 
     def tau(places: Places) -> float:

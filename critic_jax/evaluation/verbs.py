@@ -136,8 +136,50 @@ def benchmark(options: BenchmarkOptions) -> None:
     show(found if options.json else in_words(found), as_json=options.json)
 
 
+@dataclass(frozen=True)
+class ProbeOptions:
+    """What moves a judge: swapped answers, padding, blank and exchanged pictures, its own answers.
+
+    Each line is asked as it stands and in each changed form.
+    """
+
+    model: str
+    """The judge: folder of a critic, or a hub id."""
+    input: Path
+    """File to judge, as critic-jax judge takes it; rankings are left out."""
+    output: Path
+    """Folder for the questions, the judgments and probes.json."""
+    labels: Path | None = None
+    """JSONL file of true verdicts, for the accuracy of each form."""
+    own: str | None = None
+    """Whose answers are the judge's own, by the labels' model_a and model_b."""
+    limit: int | None = None
+    """The first LIMIT lines only."""
+    resamples: int = 1000
+    """How often the lines are drawn anew for the intervals; 0 leaves them out."""
+    seed: int = 0
+    """Seed of that drawing, and of which pictures are exchanged."""
+    json: bool = False
+    """Print one JSON document."""
+
+
+def probe(options: ProbeOptions) -> None:
+    from critic_jax.evaluation.probes import probe as probe_judge
+    from critic_jax.evaluation.statistics import Bootstrap, in_words
+    from critic_jax.judging.batch import judge_file, judgments_folder
+
+    def judge(questions: Path, results: Path) -> None:
+        judge_file(options.model, questions, results, cache=judgments_folder(None, none=False))
+
+    words = {name: getattr(options, name) for name in ("labels", "own", "limit")}
+    bootstrap = Bootstrap(options.resamples, options.seed)
+    found = probe_judge(options.input, options.output, judge, **words, bootstrap=bootstrap)
+    show(found if options.json else in_words(found), as_json=options.json)
+
+
 EVALUATIONS: dict[str, Verb] = {
     "agreement": Verb("how far judgments agree with labels", AgreementOptions, agreement),
     "leaderboard": Verb("order models by battles", LeaderboardOptions, leaderboard),
     "benchmark": Verb("run a published benchmark", BenchmarkOptions, benchmark),
+    "probe": Verb("what moves a judge that should not", ProbeOptions, probe),
 }

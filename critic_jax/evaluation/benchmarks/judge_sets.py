@@ -107,8 +107,10 @@ def mllm_judge(record: Record) -> Iterator[Lines]:
         name = f"score-{record.text('score_id')}"
         score = record.choice("human", {str(n): n for n in range(1, 6)})
         asked = {"response": record.text("answer"), "template": "mllm-judge-score"}
-        label = {"id": name, "score": score, "group": group, "model": record.text("name")}
-        yield {"id": name, **common, **asked}, label
+        yield (
+            {"id": name, **common, **asked},
+            {"id": name, "score": score, "group": group, "model": record.text("name")},
+        )
 
 
 def vl_rewardbench(record: Record) -> Iterator[Lines]:
