@@ -81,9 +81,14 @@ def measure_agreement(
     document: dict[str, Any] = {
         "results": str(results),
         "labels": str(labels),
+        "model": next((r["model"] for r in judged if "model" in r), None),
         "unlabelled": items.unlabelled,
         "unjudged": items.unjudged,
         **agreement(judged, truth),
+    }
+    spreads: dict[str, dict[str, Any]] = {
+        "pairwise": measures.spread_of_pairs(items.pairs),
+        "pointwise": measures.spread_of_scores(items.scores),
     }
     with progress() as bar:
         for name, (found, of) in kinds.items():
@@ -94,7 +99,7 @@ def measure_agreement(
                 task = bar.add_task(name, total=len(counted) * sections)
                 document[name] = measures.measured(
                     counted, groups, bootstrap, partial(bar.advance, task)
-                )
+                ) | spreads.get(name, {})
     return document
 
 

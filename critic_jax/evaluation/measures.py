@@ -6,6 +6,7 @@ Every number comes in two readings, because an answer that cannot be read is no 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -107,6 +108,42 @@ def of_ranks(ranks: Sequence[Rank]) -> Measures:
             LEFT_OUT: _ratio(distance, ones - unread),
         },
     }
+
+
+def spread_of_pairs(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """How often each winner is named, by the judge and by the labels; and the models' points."""
+    said = [(p, one) for p in pairs for one in p.said.values() if one is not None]
+    points: dict[str, list[tuple[float, float]]] = {}
+    for p, one in said:
+        for side, name in enumerate(p.models or ()):
+            both = (POINTS[one], POINTS[p.label])
+            points.setdefault(name, []).append((1 - both[0], 1 - both[1]) if side else both)
+    return _spread([one for _, one in said], [p.label for p in pairs], points)
+
+
+def spread_of_scores(scores: Sequence[Score]) -> dict[str, Any]:
+    """How often each score is given, by the judge and by the labels; and the models' means."""
+    read = [s for s in scores if s.said is not None]
+    means: dict[str, list[tuple[float, float]]] = {}
+    for s in read:
+        if s.model is not None and s.said is not None:
+            means.setdefault(s.model, []).append((s.said, s.label))
+    given = [f"{s.said:g}" for s in read]
+    return _spread(given, [f"{s.label:g}" for s in scores], means)
+
+
+def _spread(
+    judged: Sequence[str],
+    labelled: Sequence[str],
+    of_models: Mapping[str, Sequence[tuple[float, float]]],
+) -> dict[str, Any]:
+    models = {
+        name: {"judged": float(np.mean([j for j, _ in both])), "labelled": float(np.mean(t))}
+        for name, both in sorted(of_models.items())
+        for t in [[label for _, label in both]]
+    }
+    counts = {"judged": dict(Counter(judged)), "labelled": dict(Counter(labelled))}
+    return {"distribution": counts, "models": models}
 
 
 def measured(

@@ -70,11 +70,13 @@ DEFAULT = Bootstrap()
 
 
 def in_words(found: Any) -> Any:
-    """A document in which each estimate is a short text, such as 0.84 (0.81 to 0.87)."""
+    """A document for people: each estimate a short text, such as 0.84 (0.81 to 0.87); what only
+    pages show is left out."""
     if not isinstance(found, dict):
         return found
     if set(found) != {"value", "interval"}:
-        return {name: in_words(value) for name, value in found.items()}
+        for_pages = ("distribution", "models")
+        return {name: in_words(of) for name, of in found.items() if name not in for_pages}
     if found["value"] is None or found["interval"] is None:
         return found["value"]
     low, high = found["interval"]

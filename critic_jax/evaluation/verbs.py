@@ -177,9 +177,29 @@ def probe(options: ProbeOptions) -> None:
     show(found if options.json else in_words(found), as_json=options.json)
 
 
+@dataclass(frozen=True)
+class PageOptions:
+    """Make one self-contained HTML page of what evaluations found."""
+
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILES")] = ()
+    """agreement.json, score.json and probes.json, and what agreement and leaderboard printed with
+    --json."""
+    output: Path = Path("evaluation.html")
+    """The page to write."""
+    paper: bool = False
+    """Show the numbers that the paper gives beside them."""
+
+
+def page(options: PageOptions) -> None:
+    from critic_jax.evaluation.pages import write_page
+
+    print(write_page(options.files, options.output, options.paper))
+
+
 EVALUATIONS: dict[str, Verb] = {
     "agreement": Verb("how far judgments agree with labels", AgreementOptions, agreement),
     "leaderboard": Verb("order models by battles", LeaderboardOptions, leaderboard),
     "benchmark": Verb("run a published benchmark", BenchmarkOptions, benchmark),
     "probe": Verb("what moves a judge that should not", ProbeOptions, probe),
+    "page": Verb("make one HTML page of what was found", PageOptions, page),
 }
