@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 import tyro
 
 from critic_jax.console import show
-from critic_jax.verbs import Verb, dispatch
+from critic_jax.evaluation.verbs import EVALUATIONS, EvaluateOptions
+from critic_jax.verbs import Verb, dispatch, family
 
 
 @dataclass(frozen=True)
@@ -360,6 +361,9 @@ VERBS: dict[str, Verb] = {
     "dpo": Verb("train a model on preference pairs", DpoOptions, dpo, rest="overrides"),
     "judge": Verb("score, compare or rank the answers in a file", JudgeOptions, judge),
     "generate": Verb("answer the prompts in a JSONL file", GenerateOptions, generate),
+    "evaluate": family(
+        "agreement with labels, leaderboards, benchmarks, probes", EvaluateOptions, EVALUATIONS
+    ),
     "report": Verb("make one HTML page of judgments", ReportOptions, report),
     "convert": Verb("make a checkpoint of a Hugging Face model", ConvertOptions, convert),
     "export": Verb("write a model as files that torch tools load", ExportOptions, export),

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from typing import Any
 
@@ -21,6 +21,23 @@ def show(document: Mapping[str, Any], *, as_json: bool) -> None:
     width = max((len(name) for name, _ in rows), default=0)
     for name, text in rows:
         print(f"{name:<{width}}  {text}")
+
+
+def show_rows(head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """Print a table on stdout: the rows' plain fields as columns, numbers to the right; as JSON
+    one document, `head` with the whole `rows` in it. All rows have the first one's fields.
+    """
+    if as_json:
+        show({**head, "rows": rows}, as_json=True)
+        return
+    plain = [_plain(row) for row in rows]
+    columns = [name for name, value in plain[0].items() if not isinstance(value, dict)]
+    cells = [[_text(row[name]) for name in columns] for row in plain]
+    wide = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    right = [any(isinstance(row[name], int | float) for row in plain) for name in columns]
+    for line in (columns, *cells):
+        fitted = zip(line, wide, right, strict=True)
+        print("  ".join(f"{t:>{w}}" if r else f"{t:<{w}}" for t, w, r in fitted).rstrip())
 
 
 def _plain(value: Any) -> Any:

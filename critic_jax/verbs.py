@@ -28,12 +28,20 @@ class Verb:
             imports belong inside it.
         rest: the field of `options` that takes, as a tuple of words, whatever the other fields do
             not know (`train` hands `--field value` on to its config); None refuses such words.
+        verbs: of a family of verbs, those that its second word chooses among; `options` then only
+            says what they have in common, and nothing is run but one of them.
     """
 
     summary: str
     options: type[Any]
     run: Callable[[Any], int | None]
     rest: str | None = None
+    verbs: Mapping[str, "Verb"] | None = None
+
+
+def family(summary: str, about: type[Any], verbs: Mapping[str, Verb]) -> Verb:
+    """A verb that is followed by one of `verbs`, as `evaluate` is by `agreement`."""
+    return Verb(summary, about, lambda options: None, verbs=verbs)
 
 
 def dispatch(
@@ -57,6 +65,8 @@ def dispatch(
     try:
         if verb is None:
             raise InputError(_unknown(name, verbs, program))
+        if verb.verbs is not None:
+            return dispatch(f"{program} {name}", verb.options.__doc__ or "", verb.verbs, arguments)
         return verb.run(_read_options(f"{program} {name}", verb, arguments)) or 0
     except InputError as error:
         print(f"{program}: error: {error}", file=sys.stderr)

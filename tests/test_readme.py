@@ -67,6 +67,8 @@ def test_every_option_in_a_command_exists(page: Path) -> None:
         if script not in SCRIPTS or words[0].startswith("-"):
             continue
         verb = SCRIPTS[script][words[0]]
+        if verb.verbs is not None:
+            verb = verb.verbs[words[1]]
         named = {word.split("=")[0] for word in words[1:] if word.startswith("--")}
         assert verb.rest or named <= options(verb), f"{script} {words[0]}: {named - options(verb)}"
 

@@ -54,7 +54,7 @@ class JudgeLine:
         """
         fields: dict[str, Any] = {}
         paths = [
-            _seen_from(folder, i) if isinstance(i, Path) else _written(folder, i)
+            _seen_from(folder, i) if isinstance(i, Path) else write_picture(folder, i)
             for i in self.images
         ]
         if paths:
@@ -65,8 +65,8 @@ class JudgeLine:
         return fields | {n: self.texts[n] for n in named if self.texts[n] is not None}
 
 
-def _written(folder: Path, picture: bytes) -> str:
-    """The path from a folder of a picture that stands in it as a file of its own."""
+def write_picture(folder: Path, picture: bytes) -> str:
+    """The path from a folder of a picture that is written there as a file of its own, once."""
     with Image.open(io.BytesIO(picture)) as image:
         kind = (image.format or "picture").lower()
     name = f"pictures/{sha256(picture).hexdigest()[:24]}.{kind}"

@@ -29,7 +29,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     results = []
     for number, fields in read_json_lines(path):
         try:
-            _check_result(fields)
+            check_result(fields)
         except InputError as error:
             raise InputError(
                 f"{path} line {number}: {error}; is it a file that critic-jax judge wrote?"
@@ -41,7 +41,8 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 
 def read_labels(path: Path) -> list[dict[str, Any]]:
-    """True verdicts and scores: lines of `id` with `verdict` or `score`; other fields are kept.
+    """True verdicts, scores and rankings: lines of `id` with one of the three; other fields are
+    kept.
 
     Raises InputError for a file that is missing, is empty or holds something else.
     """
@@ -66,7 +67,8 @@ def pairwise(result: Mapping[str, Any]) -> bool:
     return "pairs" not in result and get_template(result["template"]).kind == "pairwise"
 
 
-def _check_result(fields: dict[str, Any]) -> None:
+def check_result(fields: dict[str, Any]) -> None:
+    """Raise InputError, naming the field, for a line that is no judgment."""
     _check_texts(fields, ("id", "state", "template"), _TEXTS)
     if fields["state"] not in get_args(State):
         raise _wrong(fields, "state", f"one of {', '.join(get_args(State))}")
@@ -87,6 +89,15 @@ def _check_result(fields: dict[str, Any]) -> None:
     listed = images if isinstance(images, list) else [images]
     if not all(isinstance(image, str) and image for image in listed):
         raise _wrong(fields, "image", "a path or a list of paths")
+
+
+def check_order(fields: Mapping[str, Any]) -> None:
+    """Raise InputError where `ranking` is no order of places from 0."""
+    order = fields["ranking"]
+    if not isinstance(order, list) or sorted(order, key=repr) != sorted(
+        range(len(order)), key=repr
+    ):
+        raise _wrong(fields, "ranking", "places from 0, best first, such as [2, 0, 1]")
 
 
 def _check_ranking(fields: Mapping[str, Any]) -> None:
@@ -117,9 +128,13 @@ def _is_pair(value: Any) -> bool:
 
 def _check_label(fields: dict[str, Any]) -> None:
     _check_texts(fields, ("id",))
-    if ("verdict" in fields) == ("score" in fields):
-        raise InputError("a label is an id with a verdict or with a score")
+    if sum(name in fields for name in ("verdict", "score", "ranking")) != 1:
+        raise InputError(
+            "a label is an id with a verdict or with a score, or of several answers with a ranking"
+        )
     _check_value(fields)
+    if "ranking" in fields:
+        check_order(fields)
 
 
 def _check_value(fields: dict[str, Any]) -> None:

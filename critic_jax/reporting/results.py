@@ -78,9 +78,10 @@ def write_results_page(
 
 
 def is_right(label: Line, result: Line) -> bool:
-    """Whether a judgment agrees with its label: the same winner, or exactly the same score."""
-    if "score" in label:
-        return bool(result.get("score") == label["score"])
+    """Whether a judgment agrees with its label: its winner, or exactly its score or order."""
+    for name in ("score", "ranking"):
+        if name in label:
+            return bool(result.get(name) == label[name])
     return winner(result.get("verdict")) == winner(label["verdict"])
 
 
@@ -311,4 +312,8 @@ def _answers(one: _Judged) -> tuple[tuple[str, str], ...]:
 
 
 def _truth(label: Line) -> str:
-    return f"{label['score']:g}" if "score" in label else str(label["verdict"])
+    return (
+        f"{label['score']:g}"
+        if "score" in label
+        else str(label.get("verdict", label.get("ranking")))
+    )
