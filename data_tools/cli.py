@@ -11,6 +11,8 @@ from critic_jax.console import show
 from critic_jax.errors import InputError
 from critic_jax.verbs import Verb, dispatch
 
+from .making.verbs import VERBS as MAKING
+
 _File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
 
 
@@ -220,6 +222,7 @@ VERBS: dict[str, Verb] = {
     "stats": Verb("count sources, kinds of judgment, turns and lengths", StatsOptions, stats),
     "plan": Verb("find the row sizes for a slice and a batch", PlanOptions, plan),
     "verify": Verb("compare an import with the published counts", VerifyOptions, verify),
+    **MAKING,
 }
 
 
