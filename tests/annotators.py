@@ -21,7 +21,11 @@ def judgment(prompt: str) -> str:
     """A judgment in the form that the prompt asks for; of a settled one, that one."""
     reason = f"The picture decides it, case {number(prompt, 10**6)}."
     if settled := re.search(r"^Settled verdict: (.+)$", prompt, re.M):
-        return f"{settled[1]}\n{reason}" if "verdict first" in prompt else f"{reason}\n{settled[1]}"
+        if "Judgement" in settled[1]:
+            fields = [f'"Analysis": "{reason}"', settled[1]]
+            return "{" + ", ".join(fields[::-1] if "comes first" in prompt else fields) + "}"
+        first = re.search(r"Begin with exactly", prompt)
+        return f"{settled[1]}\n{reason}" if first else f"{reason}\n{settled[1]}"
     if "first line nothing but the two scores" in prompt:
         return f"{number(prompt, 10) + 1} {number(prompt, 10, 'b') + 1}\n{reason}"
     if "[[A>>B]]" in prompt:

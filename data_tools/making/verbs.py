@@ -98,6 +98,42 @@ def pointwise(options: PointwiseOptions) -> None:
     show(found, as_json=options.json)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairwiseOptions(AnnotatorOptions):
+    """Have the reasons of known preferences written; records of those that bear them out.
+
+    Sources are VLFeedback, LLaVA-RLHF and RLHF-V as published (JSON, JSONL, parquet), told apart
+    by their fields, and lines of prompt, chosen and rejected.
+    """
+
+    sources: tyro.conf.Positional[tuple[Path, ...]]
+    """Files of preferences."""
+    images: Path | None = None
+    """Folder that picture paths start from; by default each file's own."""
+    pairs: int = 20_000
+    """Of VLFeedback: pairs whose mean ratings differ by more than the gap."""
+    ties: int = 5_000
+    """Of VLFeedback: pairs with equal mean ratings."""
+    gap: float = 0.6
+    """Difference of two mean ratings, from 1 to 5, above which the order counts as known."""
+
+
+def pairwise(options: PairwiseOptions) -> None:
+    from ..sources.known_pairs import Choice
+    from .pairwise import make_pairwise
+
+    found = make_pairwise(
+        options.sources,
+        options.output,
+        _annotator(options),
+        options.images,
+        Choice(options.pairs, options.ties, options.gap),
+        options.seed,
+        options.dry_run,
+    )
+    show(found, as_json=options.json)
+
+
 def _annotator(options: AnnotatorOptions) -> "Annotator":
     from critic_jax.judging.endpoint import Policy
 
@@ -109,7 +145,6 @@ def _annotator(options: AnnotatorOptions) -> "Annotator":
 
 
 VERBS: dict[str, Verb] = {
-    "pointwise": Verb(
-        "have answers judged, in seven benchmarks' styles", PointwiseOptions, pointwise
-    ),
+    "pointwise": Verb("have answers judged, with reasons", PointwiseOptions, pointwise),
+    "pairwise": Verb("have known preferences explained", PairwiseOptions, pairwise),
 }
