@@ -13,7 +13,7 @@ from critic_jax.files import write_json, write_json_lines
 from critic_jax.judging.endpoint import Policy
 from critic_jax.judging.remote import RemoteCritic
 
-from .purse import Prices, Purse, estimate
+from .purse import Prices, Purse, estimate, money
 from .queue import Queue, Task
 
 RECORDS, REJECTED, SUMMARY = "records.jsonl", "rejected.jsonl", "summary.json"
@@ -68,7 +68,7 @@ def estimated(queue: Queue, tasks: Sequence[Task], output: Path) -> dict[str, An
     """What is left to do, and what it is expected to cost; nothing is sent."""
     left = queue.waiting(tasks, output)
     loads = [queue.load(task) for task in left]
-    found = {"tasks": len(tasks), "done": len(tasks) - len(left)}
+    found: dict[str, Any] = {"tasks": len(tasks), "done": len(tasks) - len(left)}
     found |= estimate(loads, queue.purse.prices, queue.reasks)
     if queue.purse.spent is not None:
         found["spent"] = queue.purse.spent
@@ -83,8 +83,8 @@ def annotated(queue: Queue, tasks: Sequence[Task], output: Path) -> dict[str, di
     if before["requests"]:
         words = f"{before['requests']:,} requests"
         if "cost" in before:
-            words += f", expected to cost {before['cost']:,.2f}"
-            words += f" (at most {before['cost_at_most']:,.2f})"
+            words += f", expected to cost {money(before['cost'])}"
+            words += f" (at most {money(before['cost_at_most'])})"
         print(f"critic-data: {words}", file=sys.stderr)
     return {line["id"]: line for line in queue.run(tasks, output)}
 

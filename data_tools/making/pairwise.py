@@ -112,8 +112,8 @@ def make_pairwise(
     queue = annotator.queue(output)
     tasks = [one.task() for one in posed]
     if dry_run:
-        counts = Counter(_kind(one.pair) for one in posed)
-        return {"sets": dict(counts), **estimated(queue, tasks, output / ANNOTATIONS)}
+        planned = dict(Counter(_kind(one.pair) for one in posed))
+        return {"sets": planned, **estimated(queue, tasks, output / ANNOTATIONS)}
     lines = annotated(queue, tasks, output / ANNOTATIONS)
     records = []
     kept: list[Posed] = []

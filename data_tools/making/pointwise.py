@@ -91,8 +91,8 @@ def make_pointwise(
     ]
     queue = annotator.queue(output)
     if dry_run:
-        counts = Counter(one.template.name for one in drawn)
-        return {"templates": dict(counts), **estimated(queue, tasks, output / ANNOTATIONS)}
+        planned = dict(Counter(one.template.name for one in drawn))
+        return {"templates": planned, **estimated(queue, tasks, output / ANNOTATIONS)}
     lines = annotated(queue, tasks, output / ANNOTATIONS)
     records: list[dict[str, Any]] = []
     inputs: list[dict[str, Any]] = []
@@ -117,7 +117,7 @@ def make_pointwise(
     if hold_back:
         write_json_lines(output / "agreement" / "input.jsonl", inputs)
         write_json_lines(output / "agreement" / "labels.jsonl", labels)
-    counts = {"templates": dict(kept), "held_back": len(labels)}
+    counts: dict[str, Any] = {"templates": dict(kept), "held_back": len(labels)}
     if reask_share:
         counts["agreement_with_itself"] = _agreement(drawn, lines)
     return leave(output, records, rejected, counts, queue)

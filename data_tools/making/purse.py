@@ -60,6 +60,12 @@ class Load:
         )
 
 
+def money(amount: float | None) -> str:
+    """An amount for a message: in cents, or finer where it is small."""
+    amount = amount or 0.0
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.3g}"
+
+
 class BudgetError(WorkError):
     """The next try could exceed the budget, and nothing that is under way can give room."""
 
@@ -169,7 +175,7 @@ class Purse:
 
     def _used_up(self) -> str:
         return (
-            f"the budget of {self.budget:,.2f} is used up ({self.spent:,.2f} spent, and the next "
+            f"the budget of {money(self.budget)} is used up ({money(self.spent)} spent, the next "
             "request might exceed it); what was annotated is kept, and the same command goes on "
             "with a larger --budget"
         )

@@ -19,7 +19,7 @@ from critic_jax.judging.partial import Partial
 from critic_jax.judging.remote import RemoteCritic
 from critic_jax.progress import progress
 
-from .purse import BudgetError, Load, Purse
+from .purse import BudgetError, Load, Purse, money
 
 IN_A_ROW = 8
 """So many requests given up one after the other end a run: the endpoint is not there."""
@@ -106,7 +106,7 @@ class Queue:
 
     def _told(self) -> str:
         spent = self.purse.spent
-        return "annotating" if spent is None else f"annotating, {spent:,.2f} spent"
+        return "annotating" if spent is None else f"annotating, {money(spent)} spent"
 
     def _asked(self, tasks: Sequence[Task]) -> Iterator[dict[str, Any]]:
         """The lines as they come; a few requests more than run at a time are made ready."""

@@ -25,10 +25,6 @@ class AskingOptions:
     """Seconds to wait for the endpoint."""
     retries: int = 6
     """Further tries of a request that failed for want of capacity, connection or a whole answer."""
-    price_prompt: float | None = None
-    """Money for a million tokens of prompts, to tell what it costs."""
-    price_answer: float | None = None
-    """Money for a million tokens of answers."""
     budget: float | None = None
     """Spend no more than this, all runs on this output together."""
     picture_tokens: int = 1500
@@ -49,6 +45,10 @@ class AnnotatorOptions(AskingOptions):
     """URL of an OpenAI-style endpoint; its key in OPENAI_API_KEY."""
     model: str
     """The name that the endpoint knows the annotator by."""
+    price_prompt: float | None = None
+    """Money for a million tokens of prompts, to tell what it costs."""
+    price_answer: float | None = None
+    """Money for a million tokens of answers."""
     temperature: float = 0.0
     """Sample the annotator's text instead of taking the likeliest token every time."""
     max_new_tokens: int = 1024
@@ -62,6 +62,58 @@ class AnnotatorOptions(AskingOptions):
 _ANNOTATOR = ("endpoint", "model", "temperature", "max_new_tokens", "reasks")
 _COST = ("price_prompt", "price_answer", "budget", "picture_tokens")
 _POLICY = ("concurrency", "timeout", "retries")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswersOptions(AskingOptions):
+    """Have questions about pictures answered by several models: endpoints, and checkpoints of ours.
+
+    Sources are LLaVA JSON (LLaVA-Instruct, LLaVAR, LLaVA-Med), SVIT, M3IT and VLFeedback as
+    published, told apart by their fields, and lines of id, image, question and reference.
+    """
+
+    sources: tyro.conf.Positional[tuple[Path, ...]]
+    """Files of questions."""
+    models: Path
+    """TOML file: a table [NAME] for each model, with endpoint (a URL) or checkpoint (a folder or
+    hub id), and price_prompt and price_answer of an endpoint, for a million tokens."""
+    output: Path
+    """Folder of the answers; what is answered there is not asked again."""
+    images: Path | None = None
+    """Folder that picture paths start from; by default each file's own."""
+    per_question: int = 4
+    """Models that answer each question, drawn."""
+    temperature: float = 0.0
+    """Sample answers instead of taking the likeliest token every time."""
+    max_new_tokens: int = 512
+    """Cut an answer after this many tokens."""
+    seed: int = 0
+    """Seed of the plan, and of a checkpoint's sampling."""
+
+
+def answers(options: AnswersOptions) -> None:
+    from critic_jax.judging.endpoint import Policy
+
+    from .answers import Answering, make_answers, read_models
+
+    answering = Answering(
+        options.per_question,
+        options.temperature,
+        options.max_new_tokens,
+        options.seed,
+        Policy(**{name: getattr(options, name) for name in _POLICY}),
+        options.picture_tokens,
+        options.budget,
+    )
+    found = make_answers(
+        options.sources,
+        options.output,
+        read_models(options.models),
+        answering,
+        options.images,
+        options.dry_run,
+    )
+    show(found, as_json=options.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +197,7 @@ def _annotator(options: AnnotatorOptions) -> "Annotator":
 
 
 VERBS: dict[str, Verb] = {
+    "answers": Verb("have questions answered by several models", AnswersOptions, answers),
     "pointwise": Verb("have answers judged, with reasons", PointwiseOptions, pointwise),
     "pairwise": Verb("have known preferences explained", PairwiseOptions, pairwise),
 }
