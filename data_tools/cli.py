@@ -11,6 +11,8 @@ from critic_jax.console import show
 from critic_jax.errors import InputError
 from critic_jax.verbs import Verb, dispatch
 
+from .making.verbs import VERBS as MAKING
+
 _File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
 
 
@@ -256,6 +258,7 @@ VERBS: dict[str, Verb] = {
     "preferences": Verb(
         "make prompts and pairs of published human preferences", PreferencesOptions, preferences
     ),
+    **MAKING,
 }
 
 

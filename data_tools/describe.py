@@ -15,6 +15,8 @@ _KINDS = {
     "pair: [[A>>B]] to [[B>>A]]": "wildvision",
     "pair: [[A]] [[B]] [[C]]": "mt-bench",
     "pair: better response": "critic-pairwise",
+    "pair: Overall Judgment": "vl-rewardbench",
+    "pair: Judgement [[A]] [[B]] [[C]]": "mllm-judge-pair",
     "pair: two scores": "llava-bench",
     "score: Final Score": "caption",
     "score: [RESULT]": "prometheus",

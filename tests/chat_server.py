@@ -28,14 +28,14 @@ class Chat:
 
     say: the answer to a prompt's text. faults: bad answers to the next requests, in turn. when: a
     fault for a prompt's text, if any. key: what it lets in; None lets in all. usage: tokens that
-    it counts for an answer; None counts none.
+    it counts for an answer; None counts none; a function counts prompt and answer by their texts.
     """
 
     say: Say = lambda prompt: "Score: 50"
     faults: list[Fault] = field(default_factory=list)
     when: Callable[[str], Fault | None] = lambda prompt: None
     key: str | None = None
-    usage: int | None = 10
+    usage: int | Callable[[str, str], tuple[int, int]] | None = 10
     delay: float = 0.0
     bodies: list[dict[str, Any]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
@@ -83,7 +83,14 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._fault(fault)
             message = {"role": "assistant", "content": chat.say(text_of(body))}
             said = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
-            if chat.usage is not None:
+            if callable(chat.usage):
+                prompt, answer = chat.usage(text_of(body), message["content"])
+                said["usage"] = {
+                    "prompt_tokens": prompt,
+                    "completion_tokens": answer,
+                    "total_tokens": prompt + answer,
+                }
+            elif chat.usage is not None:
                 said["usage"] = {"total_tokens": chat.usage}
             self._send(200, json.dumps(said), {})
         finally:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -80,6 +80,24 @@ class Reply:
     complete: bool
 
 
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of a prompt and of its answer, as the endpoint counts them."""
+
+    prompt: int
+    answer: int
+
+
+class Meter(Protocol):
+    """What is told of every try of one request."""
+
+    def begin(self) -> None:
+        """A try is about to be sent. What is raised here goes to whoever asked."""
+
+    def end(self, usage: Usage | None) -> None:
+        """That try is over: what it took, None where nobody knows."""
+
+
 class RefusedError(InputError):
     """The endpoint will not answer this one request; others may still be right."""
 
@@ -107,8 +125,8 @@ class Endpoint:
         self._stopped = threading.Event()
         self._not_before = 0.0
 
-    def chat(self, body: Mapping[str, Any]) -> Reply:
-        """Send one request, again where that may help.
+    def chat(self, body: Mapping[str, Any], meter: Meter | None = None) -> Reply:
+        """Send one request, again where that may help. `meter` is told of each try.
 
         Raises RefusedError where this request is wrong, InputError where every one would be,
         WorkError where tries or budget are used up.
@@ -117,20 +135,16 @@ class Endpoint:
             self._wait_turn()
             self._spend()
             pause = FIRST_PAUSE * 2 ** (self.policy.retries - left) * random.uniform(0.5, 1)
-            try:
-                response = self._client.post(self._address, json=body)
-            except httpx.TimeoutException:
-                trouble = f"no answer in {self.policy.timeout:g} s"
-            except httpx.TransportError as error:
-                trouble = f"cannot be reached ({self._clean(str(error)) or type(error).__name__})"
+            response = self._try(body, meter)
+            if isinstance(response, str):
+                trouble = response
+            elif response.status_code == 200:
+                if (reply := self._read(response)) is not None:
+                    return reply
+                trouble = "answers, but not with a chat completion"
             else:
-                if response.status_code == 200:
-                    if (reply := self._read(response)) is not None:
-                        return reply
-                    trouble = "answers, but not with a chat completion"
-                else:
-                    trouble = self._trouble(response)
-                    pause = self._hold(response) or pause
+                trouble = self._trouble(response)
+                pause = self._hold(response) or pause
             if left:
                 self._stopped.wait(min(pause, LONGEST_PAUSE))
         raise WorkError(
@@ -145,6 +159,23 @@ class Endpoint:
     def go_on(self) -> None:
         """Answer requests again."""
         self._stopped.clear()
+
+    def _try(self, body: Mapping[str, Any], meter: Meter | None) -> httpx.Response | str:
+        """The response to one request, or why there is none."""
+        usage: Usage | None = None
+        if meter is not None:
+            meter.begin()
+        try:
+            response = self._client.post(self._address, json=body)
+            usage = _usage(response)
+        except httpx.TimeoutException:
+            return f"no answer in {self.policy.timeout:g} s"
+        except httpx.TransportError as error:
+            return f"cannot be reached ({self._clean(str(error)) or type(error).__name__})"
+        finally:
+            if meter is not None:
+                meter.end(usage)
+        return response
 
     def _wait_turn(self) -> None:
         """Wait as long as the endpoint wants all to wait."""
@@ -236,6 +267,18 @@ class Endpoint:
             text = text.replace(self._key, "***")
         text = " ".join(text.encode("utf-8", "replace").decode().split())
         return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _usage(response: httpx.Response) -> Usage | None:
+    """What a response took: nothing where it is an error; None where it does not say."""
+    if response.status_code != 200:
+        return Usage(0, 0)
+    try:
+        said = response.json()["usage"]
+        prompt, answer = said["prompt_tokens"], said["completion_tokens"]
+    except (ValueError, LookupError, TypeError):
+        return None
+    return Usage(prompt, answer) if isinstance(prompt, int) and isinstance(answer, int) else None
 
 
 def chat_address(url: str) -> str:

@@ -26,7 +26,14 @@ from critic_jax.judging.ask import (
     Pictures,
     ask_until_read,
 )
-from critic_jax.judging.endpoint import AbandonedError, Endpoint, Policy, RefusedError, Reply
+from critic_jax.judging.endpoint import (
+    AbandonedError,
+    Endpoint,
+    Meter,
+    Policy,
+    RefusedError,
+    Reply,
+)
 from critic_jax.judging.judgment import Judgment
 
 _SENT_AS_THEY_ARE = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp"}
@@ -130,11 +137,11 @@ class RemoteCritic(Judge):
 
     def generate(self, image: Pictures, prompt: str, n: int = 1) -> list[str]:
         visuals = self.visuals(image)
-        return [self._reply(visuals, prompt).text for _ in range(n)]
+        return [self.reply(visuals, prompt).text for _ in range(n)]
 
     def _judge(self, ask: Ask, reasks: int) -> Judgment:
         def say(attempt: int) -> tuple[str, bool]:
-            reply = self._reply(ask.visuals, ask.prompt(), attempt)
+            reply = self.reply(ask.visuals, ask.prompt(), attempt)
             return reply.text, reply.complete
 
         try:
@@ -145,14 +152,22 @@ class RemoteCritic(Judge):
             self.endpoint.stop()  # at once: other threads may be about to send
             raise
 
-    def _reply(self, visuals: Sequence[SentPicture], text: str, attempt: int = 0) -> Reply:
+    def reply(
+        self,
+        visuals: Sequence[SentPicture],
+        text: str,
+        attempt: int = 0,
+        meter: Meter | None = None,
+    ) -> Reply:
+        """One answer to a text about pictures; a further `attempt` is sampled. Errors and `meter`
+        are those of `Endpoint.chat`."""
         content: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": visual.url}} for visual in visuals
         ]
         content.append({"type": "text", "text": text})
         message = {"role": "user", "content": content}
         settings = self._again(attempt) if attempt else self._settings
-        return self.endpoint.chat({"model": self.name, "messages": [message], **settings})
+        return self.endpoint.chat({"model": self.name, "messages": [message], **settings}, meter)
 
     def _again(self, attempt: int) -> dict[str, Any]:
         """Settings of a further attempt: never greedy, and with a seed of its own if any."""

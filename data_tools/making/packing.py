@@ -1,0 +1,79 @@
+"""Critic records out of questions and answers, their pictures as a file beside them finds them."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from critic_jax.data.records import make_record
+from critic_jax.errors import InputError
+
+from ..check import text_fault
+
+Picture = Path | bytes
+
+
+def pack(
+    name: str, source: str, images: Sequence[Picture], prompt: str, answer: str, **told: str
+) -> dict[str, Any]:
+    """The fields of a record but `image`; `told` are texts such as response_model, "" for none.
+
+    Raises InputError for texts that training would not take.
+    """
+    marks = "<image>\n" * len(images)
+    fields: dict[str, Any] = {
+        "id": name,
+        "source": source,
+        "conversations": [
+            {"from": "human", "value": marks + prompt},
+            {"from": "gpt", "value": answer},
+        ],
+        **{key: value for key, value in told.items() if value},
+    }
+    stand_ins = ["picture"] * len(images)
+    record = make_record(fields | ({"image": stand_ins} if images else {}), Path(), 0, name)
+    if (fault := text_fault(record)) is not None:
+        raise InputError(fault)
+    return fields
+
+
+def with_pictures(
+    fields: Mapping[str, Any], images: Sequence[Picture], folder: Path
+) -> dict[str, Any]:
+    """The fields with `image`, as it is found from `folder`.
+
+    Contents of picture files are written there, to `pictures/`, each once.
+    """
+    found = [_seen_from(folder, one) for one in images]
+    if not found:
+        return dict(fields)
+    return {**fields, "image": found[0] if len(found) == 1 else found}
+
+
+def _seen_from(folder: Path, image: Picture) -> str:
+    if isinstance(image, Path):
+        return os.path.relpath(image.parent.resolve() / image.name, folder.resolve())
+    try:
+        with Image.open(io.BytesIO(image)) as opened:
+            kind = (opened.format or "picture").lower()
+    except (OSError, Image.DecompressionBombError) as error:
+        raise InputError(f"field 'image': no picture ({error})") from None
+    name = f"pictures/{sha256(image).hexdigest()[:24]}.{kind}"
+    if not (path := folder / name).exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part.write_bytes(image)
+        part.replace(path)
+    return name
+
+
+def picture_key(images: Sequence[Picture]) -> str:
+    """What the records of the same pictures share."""
+    said = [str(i.resolve()) if isinstance(i, Path) else sha256(i).hexdigest() for i in images]
+    return " ".join(said)

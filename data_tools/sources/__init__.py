@@ -1,0 +1,1 @@
+"""Readers of other people's published sets, each in its own layout."""
