@@ -1,0 +1,146 @@
+"""The scripts on their own: their form, their help, the settings, what a dry run prints."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import pod_gcloud
+import pytest
+from pod_world import SCRIPTS, PodWorld
+
+from critic_jax.cli import VERBS
+
+# common.sh is sourced, worker.sh lives on a worker.
+USER = sorted(p for p in SCRIPTS.glob("*.sh") if p.name not in ("common.sh", "worker.sh"))
+COMING = {"align"}  # a verb that its script may come before
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> PodWorld:
+    return PodWorld(tmp_path)
+
+
+def test_shellcheck_finds_nothing() -> None:
+    # Its wheel has no module: the program lies beside Python.
+    beside = sysconfig.get_path("scripts")
+    program = shutil.which("shellcheck", path=beside) or shutil.which("shellcheck")
+    assert program is not None, "pip install '.[test]' brings shellcheck"
+    call = [program, "--external-sources", *sorted(SCRIPTS.glob("*.sh"))]
+    done = subprocess.run(call, cwd=SCRIPTS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("script", USER, ids=lambda path: path.name)
+def test_each_script_tells_what_it_does_without_settings(script: Path, tmp_path: Path) -> None:
+    done = subprocess.run([script, "--help"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and f"tpu_scripts/{script.name} [--dry-run]" in done.stdout
+    assert "shellcheck" not in done.stdout and list(tmp_path.iterdir()) == []
+    done = subprocess.run([script], cwd=tmp_path, capture_output=True, text=True)
+    assert "no settings: pod.env is not there" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and list(tmp_path.iterdir()) == []
+
+
+def test_the_verbs_that_jobs_run_exist() -> None:
+    text = "".join(path.read_text() for path in USER)
+    verbs = set(re.findall(r"critic-jax (\w+) ", text))
+    assert {"train", "judge", "convert"} <= verbs <= set(VERBS) | COMING
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"TYPE": "v3-8"}, "TYPE=v3-8; it should begin with v4, v5e, v5p or v6e"),
+        ({"TYPE": "v5e"}, "TYPE=v5e; it should be like v5e-32"),
+        ({"BUCKET": "my-critic"}, "BUCKET=my-critic; it should be like gs://my-bucket"),
+        ({"BILLING": "cheap"}, "BILLING=cheap; it should be spot, reserved or on-demand"),
+        ({"POD": "My_Pod"}, "POD=My_Pod; it should be lower-case letters"),
+        ({"STUCK_MINUTES": "soon"}, "STUCK_MINUTES=soon; it should be a number"),
+        ({"PROJECT": ""}, "PROJECT is not set"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(world: PodWorld, setting: dict[str, str], said: str) -> None:
+    world.settings(**setting)
+    code, told = world.call("create.sh")
+    assert code == 2 and told.startswith("create.sh: error: pod.env: ") and said in told
+    assert told.count("\n") == 1 and world.calls() == []
+
+
+def test_judging_wants_a_slice_of_one_machine(world: PodWorld) -> None:
+    code, said = world.call("judge.sh", "bucket/critic", "pairs/input.jsonl")
+    assert code == 2 and "TYPE=v4-16, SLICES=1 has 2 machines" in said
+    world.settings(TYPE="v5e-8")
+    words = ("bucket/critic", "pairs/input.jsonl", "--order", "both", "--dry-run")
+    code, said = world.call("judge.sh", *words)
+    assert code == 0 and "--worker=0" in said
+    asked = shlex.split(remote(said)[-1])
+    assert asked[asked.index("--") + 1 :] == [
+        *("critic-jax", "judge", "--model", "bucket/critic", "--input", "bucket/pairs/input.jsonl"),
+        *("--output", "bucket/runs/first/results.jsonl", "--order", "both"),
+    ]
+
+
+def printed(said: str) -> list[list[str]]:
+    """The words of each command that was printed."""
+    return [shlex.split(line[2:]) for line in said.splitlines() if line.startswith("+ ")]
+
+
+def remote(said: str) -> list[str]:
+    """What was to run on workers."""
+    words = [word for command in printed(said) for word in command]
+    return [w.removeprefix("--command=") for w in words if w.startswith("--command=")]
+
+
+def test_a_dry_run_prints_the_whole_of_a_critic_run_on_32_chips(world: PodWorld) -> None:
+    """The walk of docs/pods.md, with the settings that come along."""
+    shutil.copy(SCRIPTS / "pod.env.example", world.here / "pod.env")
+    code, said = world.call("run.sh", "--dry-run")
+    assert code == 0 and world.calls() == []
+    assert [p.name for p in world.here.iterdir()] == ["pod.env"]
+    commands = [command[1:] for command in printed(said) if command[0] == "gcloud"]
+    parsed = [pod_gcloud.parse(words) for words in commands]
+    assert [name.removeprefix("compute tpus ") for name, _, _ in parsed] == [
+        *("storage buckets describe", "storage buckets create"),
+        *("queued-resources describe", "queued-resources create", "queued-resources describe"),
+        *("storage cp", "tpu-vm scp", "tpu-vm ssh", "tpu-vm ssh", "tpu-vm ssh"),
+        *("queued-resources describe", "tpu-vm ssh"),
+    ]
+    asked = parsed[3][2]
+    assert asked["--accelerator-type"] == "v5litepod-32" and "--spot" in asked
+    lock, setup, start, state = (shlex.split(words) for words in remote(said))
+    assert lock[:3] == ["bash", "critic-worker.sh", "lock"]
+    assert setup[2] == "setup" and state[2:] == ["state", "critic-7b"]
+    assert start[start.index("--") + 1 :] == [
+        *("critic-jax", "train", "critic_7b", "--output", "bucket/runs/critic-7b"),
+        *("--data", "gs://my-project-critic/critic-113k"),
+        *("--init", "lmms-lab/llava-onevision-qwen2-7b-ov", "--rows", "32", "--tensor", "1"),
+    ]
+
+
+@pytest.mark.parametrize("script", USER, ids=lambda path: path.name)
+def test_a_dry_run_does_nothing_and_prints_what_the_pages_know(
+    script: Path, world: PodWorld
+) -> None:
+    world.settings(TYPE="v5e-8")
+    words = {"convert.sh": ["org/model", "start"], "judge.sh": ["m", "i"], "run.sh": ["align"]}
+    code, said = world.call(script.name, "--dry-run", *words.get(script.name, []))
+    assert code == 0 and world.calls() == [], said
+    assert [p.name for p in world.here.iterdir()] == ["pod.env"]
+    commands = [command[1:] for command in printed(said) if command[0] == "gcloud"]
+    assert commands and all(pod_gcloud.parse(words) for words in commands)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("compute", "tpus", "queued-resources", "resize", "a"), "Invalid choice"),
+        (("storage", "cp", "a", "gs://b/a", "--project=p", "--fast"), "unrecognized arguments"),
+        (("storage", "cp", "a", "--project=p"), "2 positional arguments"),
+        (("storage", "cp", "a", "gs://b/a"), "project and zone must be given"),
+    ],
+)
+def test_the_stand_in_refuses_what_no_page_names(words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(pod_gcloud.Refused, match=said):
+        pod_gcloud.parse(list(words))
