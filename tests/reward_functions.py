@@ -1,0 +1,28 @@
+"""Functions that say what an answer is worth, for tests of runs by command."""
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+
+def vowels(
+    prompts: list[str], completions: list[str], images: list[list[Path | bytes]]
+) -> list[float]:
+    """The share of vowels."""
+    assert len(prompts) == len(completions) == len(images)
+    return [sum(c in "aeiou" for c in text) / max(1, len(text)) for text in completions]
+
+
+def by_hash(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    """Numbers that have nothing to do with the answers, the same each time."""
+    return [
+        sha256(f"{p} {c}".encode()).digest()[0] for p, c in zip(prompts, completions, strict=True)
+    ]
+
+
+def too_few(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    return [1.0]
+
+
+def words(prompts: list[str], completions: list[str], **columns: Any) -> list[str]:
+    return ["good"] * len(prompts)
