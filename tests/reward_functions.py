@@ -1,8 +1,19 @@
-"""Functions that say what an answer is worth, for tests of runs by command."""
+"""Functions that say what an answer is worth, and a judge of two, for tests of rounds."""
 
+import re
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+TWO = re.compile(r"\[Assistant 1\]\n(.*?)\n\[End.*\[Assistant 2\]\n(.*?)\n\[End", re.DOTALL)
+
+
+def by_vowels(prompt: str) -> str:
+    """A judge of two answers: a quarter point a vowel, and half a point more for the first."""
+    pair = TWO.search(prompt)
+    assert pair is not None
+    first, second = (sum(c in "aeiou" for c in text) for text in pair.groups())
+    return f"{1.5 + first / 4} {1 + second / 4}"
 
 
 def vowels(

@@ -20,7 +20,7 @@ config = AlignConfig(
     data={data!r},
     output="set on the command line",
     rounds=2,
-    reward_function="reward_functions.vowels",
+    judge={init!r},
     answers=3,
     max_new_tokens=12,
     compared=4,
@@ -43,13 +43,11 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lines() -> list[dict[str, Any]]:
-    """Prompts with a picture, with two, without, and as the last question of a conversation."""
+    """Prompts about two pictures, one of them the last question of a conversation."""
     fields: list[dict[str, Any]] = [
-        {"id": f"q{n}", "prompt": f"Which digit is it, {n}?"} for n in range(8)
+        {"id": f"q{n}", "image": f"{n % 2}.png", "prompt": f"<image>\nWhich digit is it, {n}?"}
+        for n in range(8)
     ]
-    for n in (0, 1, 2, 3):
-        fields[n] |= {"image": f"{n % 2}.png", "prompt": f"<image>\nWhich digit is it, {n}?"}
-    fields[4]["image"] = ["0.png", "1.png"]
     turns = [("human", "<image>\nHello?"), ("gpt", "Hello."), ("human", "Which digit?")]
     said = [{"from": who, "value": text} for who, text in turns]
     fields.append({"id": "turns", "image": "0.png", "conversations": said})
