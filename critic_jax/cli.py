@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from critic_jax.alignment.verbs import ALIGNMENT
 from critic_jax.console import show
 from critic_jax.evaluation.verbs import EVALUATIONS, EvaluateOptions
 from critic_jax.verbs import Verb, dispatch, family
@@ -359,6 +360,7 @@ VERBS: dict[str, Verb] = {
     "demo": Verb("learn and judge handwritten digits, write a report", DemoOptions, demo),
     "train": Verb("train a critic as a config says", TrainOptions, train, rest="overrides"),
     "dpo": Verb("train a model on preference pairs", DpoOptions, dpo, rest="overrides"),
+    **ALIGNMENT,
     "judge": Verb("score, compare or rank the answers in a file", JudgeOptions, judge),
     "generate": Verb("answer the prompts in a JSONL file", GenerateOptions, generate),
     "evaluate": family(

@@ -10,38 +10,20 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from critic_jax.checkpoints import model_name
-from critic_jax.data import scan_json_lines
-from critic_jax.data.records import picture_sources
 from critic_jax.errors import InputError
 from critic_jax.files import write_json_lines
 from critic_jax.imaging import Visual
 from critic_jax.judging.best import Candidates, choose_best
 from critic_jax.judging.chunks import by_key, chunks
 from critic_jax.judging.critic import Critic
-from critic_jax.judging.partial import Key, Partial
+from critic_jax.judging.partial import Partial
+from critic_jax.judging.prompts import Prompt, read_prompts, reject
 from critic_jax.progress import progress
 from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.weights import WeightFormat
-from critic_jax.text import leading_markers
 
 CHUNK = 128
 """Answers that are asked for at a time; they are on disk before the next are."""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One line: a text and its pictures."""
-
-    id: str
-    line: int
-    where: str
-    images: tuple[Path | bytes, ...]
-    text: str
-
-    @property
-    def key(self) -> Key:
-        """What its result is known by."""
-        return self.id, "ab"
 
 
 def generate_file(
@@ -61,7 +43,7 @@ def generate_file(
     memory: int | None = None,
     weights: WeightFormat = "full",
 ) -> dict[str, Any]:
-    """Answer each line (`id`, `prompt`, optional `image`) into `output`, or onto stdout.
+    """Answer each line (see `read_prompts`) into `output`, or onto stdout.
 
     A result line holds `id`, `prompt`, `responses` [n], `model` and `sampling`. With `best_of`, as
     many answers are sampled (as LLaVA-Critic does, at temperature 0.7 and top_p 0.9, unless others
@@ -72,7 +54,7 @@ def generate_file(
     memory: bytes, and weights, as `Engine` takes them, for either model.
     """
     count = _count(n, best_of, judge, temperature)
-    prompts, rejected = _read(input, skip_bad)
+    prompts, rejected = read_prompts(input, skip_bad)
     settings: dict[str, Any] = {
         "temperature": temperature if temperature is not None else 0.7 if best_of else 0.0,
         "top_p": top_p if top_p is not None else 0.9 if best_of else 1.0,
@@ -250,44 +232,3 @@ def _count(n: int | None, best_of: int | None, judge: str | None, temperature: f
     if temperature == 0:
         raise InputError("temperature is 0: all answers would be the same; it must be above 0")
     return best_of
-
-
-def reject(
-    rejected: list[dict[str, Any]], line: int, name: str | None, reason: str, skip_bad: bool
-) -> None:
-    """List a wrong line, or raise InputError if wrong lines are not to be skipped."""
-    if not skip_bad:
-        raise InputError(reason)
-    rejected.append({"line": line, "id": name, "reason": reason})
-
-
-def _read(path: Path, skip_bad: bool) -> tuple[list[Prompt], list[dict[str, Any]]]:
-    prompts: list[Prompt] = []
-    rejected: list[dict[str, Any]] = []
-    seen: dict[str, int] = {}
-    for number, found in scan_json_lines(path):
-        if isinstance(found, InputError):
-            reject(rejected, number, None, str(found), skip_bad)
-            continue
-        where = f"{path} line {number}"
-        try:
-            prompt = _prompt(found, where, number, path.parent)
-            if prompt.id in seen:
-                raise InputError(f"id {prompt.id!r} is taken by line {seen[prompt.id]}")
-            seen[prompt.id] = number
-            prompts.append(prompt)
-        except InputError as e:
-            name = found.get("id")
-            name = None if name is None else str(name)
-            reject(rejected, number, name, f"{where}: {e}", skip_bad)
-    return prompts, rejected
-
-
-def _prompt(fields: dict[str, Any], where: str, number: int, folder: Path) -> Prompt:
-    for field in ("id", "prompt"):
-        if not isinstance(fields.get(field), str):
-            raise InputError(f"field '{field}' is missing or no text; a line holds id and prompt")
-    images = picture_sources(fields, folder)
-    return Prompt(
-        fields["id"], number, where, images, leading_markers(fields["prompt"], len(images))
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -48,21 +48,25 @@ class JudgeLine:
     def shown(self, folder: Path) -> dict[str, Any]:
         """What a page about this line's judgment shows: `image`, `question` and the answers.
 
-        Paths of pictures are written as seen from `folder`, that of the results, so that they are
-        found from there as the input's are from the input. Pictures given as bytes are written to
-        a folder `pictures` there, each once.
+        folder: that of the results, as in `image_field`.
         """
-        fields: dict[str, Any] = {}
-        paths = [
-            _seen_from(folder, i) if isinstance(i, Path) else write_picture(folder, i)
-            for i in self.images
-        ]
-        if paths:
-            fields["image"] = paths[0] if len(paths) == 1 else paths
+        fields = image_field(self.images, folder)
         named = ("question", "response", "response_a", "response_b")
         if self.responses:
             return fields | {"question": self.texts["question"], "responses": list(self.responses)}
         return fields | {n: self.texts[n] for n in named if self.texts[n] is not None}
+
+
+def image_field(images: Sequence[Path | bytes], folder: Path) -> dict[str, Any]:
+    """The field `image` of a line that stands in `folder`; empty without pictures.
+
+    Paths are written as seen from the folder, so that they are found from there. Pictures given as
+    bytes are written to a folder `pictures` there, each once.
+    """
+    paths = [
+        _seen_from(folder, i) if isinstance(i, Path) else write_picture(folder, i) for i in images
+    ]
+    return {"image": paths[0] if len(paths) == 1 else paths} if paths else {}
 
 
 def write_picture(folder: Path, picture: bytes) -> str:

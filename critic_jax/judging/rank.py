@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,9 @@ from critic_jax.judging.judgment import Judgment, winner
 
 Relative = Literal["scores", "verdict", "probability"]
 """What the relative score of a pair is made of."""
+
+Relatives = Mapping[tuple[int, int], float | None]
+"""Relative scores a_ij by (i, j); None where a judgment does not tell."""
 
 DEFAULT_RANKING = "llava-bench"
 
@@ -77,9 +81,8 @@ class Ranking:
 
         The mean of -(a_ij + a_ji) / 2 over the pairs known in both orders; None if there are none.
         """
-        found = {(p.first, p.second): p.relative for p in self.pairs if p.relative is not None}
-        both = [a + found[j, i] for (i, j), a in found.items() if i < j and (j, i) in found]
-        return -sum(both) / (2 * len(both)) if both else None
+        gains = place_gains({(p.first, p.second): p.relative for p in self.pairs})
+        return math.fsum(gains) / len(gains) if gains else None
 
     @property
     def orders(self) -> OrderSummary:
@@ -169,14 +172,41 @@ def ranking(
         RankedPair(i, j, said, relative_score(said, relative))
         for (i, j), said in zip(pairs, judgments, strict=True)
     )
-    unknown = {(p.first, p.second) for p in ranked if p.relative is None}
-    sums, counted = [0.0] * count, [0] * count
-    for pair in ranked:
-        if pair.relative is not None and (pair.second, pair.first) not in unknown:
-            sums[pair.second] += pair.relative
-            sums[pair.first] -= pair.relative
-            counted[pair.second] += 1
-            counted[pair.first] += 1
-    rewards = tuple(r if n else None for r, n in zip(sums, counted, strict=True))
-    order = sorted((i for i in range(count) if counted[i]), key=lambda i: -sums[i])
-    return Ranking(ranked, rewards, tuple(counted), tuple(order))
+    rewards, counted = matrix_rewards(count, {(p.first, p.second): p.relative for p in ranked})
+    known = [(i, reward) for i, reward in enumerate(rewards) if reward is not None]
+    order = tuple(i for i, _ in sorted(known, key=lambda one: -one[1]))
+    return Ranking(ranked, rewards, counted, order)
+
+
+def matrix_rewards(
+    count: int, relative: Relatives
+) -> tuple[tuple[float | None, ...], tuple[int, ...]]:
+    """(rewards, counted) of `count` answers as in `Ranking`, from relative scores a_ij by (i, j).
+
+    Sums are exact, so that what cancels out leaves nothing.
+    """
+    unknown = {pair for pair, a in relative.items() if a is None}
+    gains: list[list[float]] = [[] for _ in range(count)]
+    for (i, j), a in relative.items():
+        if a is not None and (j, i) not in unknown:
+            gains[j].append(a)
+            gains[i].append(-a)
+    return tuple(math.fsum(g) if g else None for g in gains), tuple(map(len, gains))
+
+
+def with_repeats(relative: Relatives, places: Sequence[int]) -> dict[tuple[int, int], float | None]:
+    """Relative scores of answers of which some say the same, from those of the distinct ones.
+
+    places: of each answer, its place among the distinct ones. Two equal answers are worth the same
+    whichever is shown first: their pairs add nothing to a reward and are left out.
+    """
+    return {
+        (i, j): relative[a, b] for i, a in enumerate(places) for j, b in enumerate(places) if a != b
+    }
+
+
+def place_gains(relative: Relatives) -> list[float]:
+    """What the answer shown first gains by its place, -(a_ij + a_ji) / 2, of each pair of answers
+    that is known in both orders."""
+    found = {pair: a for pair, a in relative.items() if a is not None}
+    return [-(a + found[j, i]) / 2 for (i, j), a in found.items() if i < j and (j, i) in found]

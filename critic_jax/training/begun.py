@@ -19,6 +19,7 @@ FREE = (
     *("output", "save_every", "keep_states", "loader_workers", "profile", "validation_judged"),
     *("data_parallel", "fsdp", "tensor", "accumulate", "remat"),
     "data",  # it may have moved; its records are held against their digest
+    "rounds",  # another one changes nothing of those before it
 )
 """Fields that may change between two starts: the steps stay the same, and what each teaches, though
 on another mesh, or worked on in other parts, numbers are rounded otherwise.

@@ -118,6 +118,51 @@ class DpoConfig(TrainConfig):
     """checkpoint whose log-probabilities answers are held against; by default that of init"""
 
 
+@dataclass(frozen=True)
+class AlignConfig(DpoConfig):
+    """Rounds of preference training: answers are sampled, ranked, and learned from.
+
+    The fields of `DpoConfig` say how each round trains; `data` are prompts, lines with id, prompt
+    and optionally image. One of `judge`, `scores`, `preferences` and `reward_function` says what an
+    answer is worth.
+    """
+
+    rounds: int = 3
+    judge: str = ""
+    """critic that ranks the answers: a folder or a hub id; or the name of a model at endpoint"""
+    endpoint: str = ""
+    """URL of an OpenAI-style endpoint that judges instead; its key in OPENAI_API_KEY"""
+    template: str = "llava-bench"
+    """the pairwise template that the judge is asked with"""
+    scores: str = ""
+    """file of a reward model's scores: id, response and score a line"""
+    preferences: str = ""
+    """file of people's preferences: id, response_a, response_b and verdict a line"""
+    reward_function: str = ""
+    """Python function that scores answers, such as my_rewards.length"""
+    answers: int = 5
+    """sampled for each prompt, in every round anew"""
+    temperature: float = 0.7
+    top_p: float = 0.9
+    max_new_tokens: int = 512
+    """an answer is cut after this many tokens"""
+    memory: str = ""
+    """for keys and values of policy and judge, such as 12GB; by default as critic-jax generate"""
+    start: Literal["previous", "original"] = "previous"
+    """what a round trains: the policy of the round before, or init"""
+    reference: str = "round"
+    """what answers are held against: round, what the round trains; original, init; or a checkpoint
+    """
+    keep_pairs: bool = False
+    """train on the pairs of earlier rounds too"""
+    min_margin: float = 0.0
+    """drop prompts whose best answer has less than this much more reward than the worst"""
+    max_unparsed: float = 0.25
+    """drop prompts of which more than this share of judgments could not be read"""
+    compared: int = 64
+    """prompts whose answers before and after each round are compared; 0: none"""
+
+
 def load_config(
     name: str, overrides: list[str], kind: type[TrainConfig] = TrainConfig
 ) -> TrainConfig:

@@ -1,0 +1,1 @@
+"""Preference learning in rounds: rollouts, their rewards, pairs, training."""
