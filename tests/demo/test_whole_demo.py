@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from digits_evaluation import evaluates_itself
 from killed import finish, kill_while_it_writes, start
 
 from critic_jax.data import read_json_lines
@@ -50,6 +51,7 @@ def test_a_critic_from_scratch_judges_scans_it_has_never_seen(tmp_path: Path) ->
     for name, value in agreement(again, labels).items():
         assert value == pytest.approx(summary[name], abs=1e-9), name
     assert "<html" in (tmp_path / "runs/again/report.html").read_text()[:200]
+    evaluates_itself(out)
     survives_a_storm(out)
 
 
