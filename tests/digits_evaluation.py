@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from critic_jax.data import read_json_lines
-from critic_jax.demo.answers import ResponseModel, ask
+from critic_jax.demo.answers import ask, word_answer, wrong_claim
 from critic_jax.demo.digits import make_digits
 from critic_jax.files import write_json_lines
 
-SKILLS = (0.0, 0.3, 0.6, 0.8, 1.0)
-ANCHOR = "terse-60"
+SKILLS = {"never": 0.0, "seldom": 0.25, "half": 0.5, "often": 0.75, "always": 1.0}
+ANCHOR = "half"
 QUESTIONS = 40
 
 
@@ -76,14 +76,18 @@ def _probes(out: Path, folder: Path) -> Path:
 
 
 def _leaderboard(out: Path, folder: Path) -> Path:
-    """Each answerer beside the middle one, on the same questions about scans never seen."""
-    policies = [ResponseModel(skill, "terse") for skill in SKILLS]
+    """Each answerer beside the middle one, on the same questions about scans never seen.
+
+    Of the shuffled questions the first are answered right, as many as the skill says; where two
+    answerers claim the same they say it in the same words, so that only place can decide.
+    """
     draw = random.Random(0)
-    scans = draw.sample(make_digits(0).heldout, QUESTIONS)
     lines: list[dict[str, Any]] = []
-    for n, scan in enumerate(scans):
+    for n, scan in enumerate(draw.sample(make_digits(0).heldout, QUESTIONS)):
         question = ask("digit", draw)
-        said = {p.name: p.answer(question, scan.digit, draw, heldout=True).text for p in policies}
+        claims = question.truth(scan.digit), wrong_claim(question, scan.digit, draw)
+        right, wrong = (word_answer(question, c, "terse", draw, heldout=True).text for c in claims)
+        said = {m: right if n < skill * QUESTIONS else wrong for m, skill in SKILLS.items()}
         for name in said:
             if name != ANCHOR:
                 sides = (ANCHOR, name) if n % 2 else (name, ANCHOR)
@@ -103,7 +107,7 @@ def _leaderboard(out: Path, folder: Path) -> Path:
     words = ("--battles", file, "--anchor", ANCHOR, "--json", "--resamples", 200)
     text = _run("evaluate", "leaderboard", *words)
     rows = json.loads(text)["rows"]
-    assert [row["model"] for row in rows] == [p.name for p in reversed(policies)]
+    assert [row["model"] for row in rows] == sorted(SKILLS, key=lambda name: -SKILLS[name])
     assert all(row["votes"] == QUESTIONS for row in rows if row["model"] != ANCHOR)
     best, worst = rows[0], rows[-1]
     assert best["interval"][0] > 50 > worst["interval"][1]
