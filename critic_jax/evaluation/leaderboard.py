@@ -103,10 +103,10 @@ def _published(fields: Mapping[str, Any], file: Path, where: str) -> list[Battle
         raise InputError(f"{where}: field 'games' should be a list of objects with score")
     battles = []
     for number, game in enumerate(games):
-        sides = (model, found.group(1)) if number else (found.group(1), model)
+        a, b = (model, found.group(1)) if number else (found.group(1), model)
         score = game.get("score")
         verdict = score if isinstance(score, str) and score in REWARDS else None
-        battles.append(Battle(str(fields["question_id"]), *sides, verdict))
+        battles.append(Battle(str(fields["question_id"]), a, b, verdict))
     return battles
 
 
