@@ -5,7 +5,8 @@ Facts from show_results.py of WildVision-Bench (github.com/WildVision-AI/WildVis
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,30 +50,63 @@ def read_battles(path: Path) -> list[Battle]:
     """Battles, one a line: question_id, model_a, model_b and verdict, which is one of A>>B, A>B,
     A=B, B>A, B>>A or null. A, B and tie, as judges without strength say, are A>B, B>A and A=B.
 
+    Or the verdict files of WildVision-Bench, one of them or their folder: lines of question_id,
+    model and games, beside the reference model that the folder's name ends in.
+
     Raises InputError for a file that is missing, is empty or holds something else.
     """
-    battles = []
-    for number, fields in read_json_lines(path):
-        where = f"{path} line {number}"
-        for name in ("question_id", "model_a", "model_b", "verdict"):
-            if name not in fields:
-                raise InputError(
-                    f"{where}: field '{name}' is missing; "
-                    "a battle holds question_id, model_a, model_b and verdict"
-                )
-        for name in ("model_a", "model_b"):
-            if not isinstance(fields[name], str) or not fields[name]:
-                raise InputError(f"{where}: field '{name}' should be a model's name")
-        verdict = _PLAIN.get(fields["verdict"], fields["verdict"]) if fields["verdict"] else None
-        if verdict is not None and verdict not in REWARDS:
-            raise InputError(
-                f"{where}: field 'verdict' is {fields['verdict']!r}; "
-                f"it should be one of {' '.join(REWARDS)} or null"
-            )
-        question = str(fields["question_id"])
-        battles.append(Battle(question, fields["model_a"], fields["model_b"], verdict))
+    battles: list[Battle] = []
+    for file in sorted(path.glob("*.jsonl")) if path.is_dir() else [path]:
+        for number, fields in read_json_lines(file):
+            where = f"{file} line {number}"
+            if "games" in fields:
+                battles += _published(fields, file, where)
+            else:
+                battles.append(_battle(fields, where))
     if not battles:
         raise InputError(f"{path}: holds no battles")
+    return battles
+
+
+def _battle(fields: Mapping[str, Any], where: str) -> Battle:
+    for name in ("question_id", "model_a", "model_b", "verdict"):
+        if name not in fields:
+            raise InputError(
+                f"{where}: field '{name}' is missing; "
+                "a battle holds question_id, model_a, model_b and verdict"
+            )
+    for name in ("model_a", "model_b"):
+        if not isinstance(fields[name], str) or not fields[name]:
+            raise InputError(f"{where}: field '{name}' should be a model's name")
+    said = fields["verdict"]
+    verdict = _PLAIN.get(said, said) if isinstance(said, str) else said
+    if verdict is not None and verdict not in (*REWARDS,):
+        raise InputError(
+            f"{where}: field 'verdict' is {said!r}; it should be one of {' '.join(REWARDS)} or null"
+        )
+    return Battle(str(fields["question_id"]), fields["model_a"], fields["model_b"], verdict)
+
+
+def _published(fields: Mapping[str, Any], file: Path, where: str) -> list[Battle]:
+    """A line of WildVision-Bench: in its first game the reference is A, in a second one B. What is
+    no label there, such as a text without one, is a verdict that is missing."""
+    found = re.search(r"_reference_(.+)$", file.parent.name)
+    if found is None:
+        raise InputError(
+            f"{file}: lies in {file.parent.name!r}; the folder of WildVision-Bench's verdicts is "
+            "named judge_JUDGE_reference_MODEL"
+        )
+    model, games = fields.get("model"), fields["games"]
+    if not isinstance(model, str) or not model or "question_id" not in fields:
+        raise InputError(f"{where}: field 'model' or 'question_id' is missing")
+    if not isinstance(games, list) or not all(isinstance(game, dict) for game in games):
+        raise InputError(f"{where}: field 'games' should be a list of objects with score")
+    battles = []
+    for number, game in enumerate(games):
+        a, b = (model, found.group(1)) if number else (found.group(1), model)
+        score = game.get("score")
+        verdict = score if isinstance(score, str) and score in REWARDS else None
+        battles.append(Battle(str(fields["question_id"]), a, b, verdict))
     return battles
 
 

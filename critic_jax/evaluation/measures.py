@@ -163,7 +163,9 @@ def measured(
             if callable(measure):
                 found[name] = estimate(measure)
             else:
-                found[name] = {reading: estimate(one) for reading, one in measure.items()}
+                # Where all was read, the readings are one statistic: it is estimated once.
+                known = {one: estimate(one) for one in dict.fromkeys(measure.values())}
+                found[name] = {reading: known[one] for reading, one in measure.items()}
             advance()
         return found
 
@@ -213,7 +215,7 @@ def _readings(
         read = places[~np.isnan(given[places])]
         return correlation(given[read], label[read], *(b[read] for b in beside))
 
-    return {WRONG: wrong, LEFT_OUT: left_out}
+    return {WRONG: wrong, LEFT_OUT: left_out if np.isnan(given).any() else wrong}
 
 
 def _of_means(correlation: Callable[..., float], model: Any) -> Callable[..., float]:

@@ -68,7 +68,7 @@ class LeaderboardOptions:
 
     battles: Path
     """JSONL file, a battle a line: question_id, model_a, model_b, and verdict, one of A>>B, A>B,
-    A=B, B>A, B>>A or null."""
+    A=B, B>A, B>>A or null. Or the folder of WildVision-Bench's verdict files."""
     anchor: str
     """The model that the others are held against; its score is 50."""
     resamples: int = 1000

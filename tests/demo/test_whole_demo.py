@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from digits_evaluation import evaluates_itself
 from killed import finish, kill_while_it_writes, start
 
 from critic_jax.data import read_json_lines
@@ -64,6 +65,10 @@ def test_a_critic_in_eight_bits_gives_the_same_verdicts(digits_run: Path) -> Non
     ]
     assert sum(same) / len(same) >= 0.99
     assert small[0]["fingerprint"] != full[0]["fingerprint"]
+
+
+def test_agreement_probes_and_a_leaderboard_of_known_skill(digits_run: Path) -> None:
+    evaluates_itself(digits_run)
 
 
 def test_2000_lines_killed_five_times_equal_an_uninterrupted_run(digits_run: Path) -> None:

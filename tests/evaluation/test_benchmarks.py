@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from published_records import HASH, REFERENCE, records, write_set
+from tiny_critic import tiny_checkpoint
 
+from critic_jax.checkpoints import save_checkpoint
 from critic_jax.cli import main
 from critic_jax.data import read_json_lines
 from critic_jax.evaluation.benchmarks.judge_sets import JUDGE_SETS
@@ -273,6 +275,25 @@ def test_other_policies(
         assert "Violet." in critic.asked[0] and "Person, Tree" in critic.asked[0]
     if name == "livebench":
         assert "10 for the shade" in critic.asked[0] and "The shade." in critic.asked[0]
+
+
+@pytest.mark.slow
+def test_a_policy_that_is_loaded_answers(
+    tmp_path: Path, says: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tiny model with random weights answers; the judge reads its very words."""
+    save_checkpoint(tmp_path / "policy", tiny_checkpoint())
+    critic = says("Rating: 3")
+    more = ("--judge", critic.name, "--model", str(tmp_path / "policy"), "--max-new-tokens", "4")
+    said = words(tmp_path, "mmhal", records("mmhal"), *more, "--json", "--resamples", "5")
+    assert main(said) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"] == "policy" and found["score"]["unparsed_wrong"]["value"] == 3
+    answers = lines(tmp_path / "out/answers.jsonl")
+    for answer, prompt in zip(answers, critic.asked, strict=True):
+        assert answer["prompt"] == "What colour is it?" and answer["responses"][0] in prompt
+    assert main(said) == 0  # goes on from what is there: nothing is asked again
+    assert json.loads(capsys.readouterr().out) == found and len(critic.asked) == 2
 
 
 def test_options_that_do_not_suit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

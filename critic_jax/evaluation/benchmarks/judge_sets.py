@@ -78,7 +78,10 @@ def wildvision_verdicts(record: Record) -> Iterator[Lines]:
 
 
 def mllm_judge(record: Record) -> Iterator[Lines]:
-    """A line of MLLM-as-a-Judge: one answer with a score, a pair, or a batch with an order."""
+    """A line of MLLM-as-a-Judge: one answer with a score, a pair, or a batch with an order.
+
+    Its numbers are counted by source, so that a line is named by its own number too.
+    """
     group = record.text("original_dataset")
     common = {"image": record.picture("image_path"), "question": record.text("instruction")}
     if record.has("answers"):
@@ -88,7 +91,7 @@ def mllm_judge(record: Record) -> Iterator[Lines]:
         places = [ord(letter) - ord("A") for letter in order]
         if sorted(places) != list(range(len(answers))):
             raise record.wrong("human_answer", order, f"an order of {len(answers)} letters")
-        name = f"batch-{group}-{record.text('id')}"
+        name = f"batch-{record.text('id')}-{record.number}"
         yield (
             {"id": name, **common, "responses": responses},
             {"id": name, "ranking": places, "group": group},
@@ -99,12 +102,12 @@ def mllm_judge(record: Record) -> Iterator[Lines]:
             for field in ("answer1", "answer2")
         )
         verdict = record.choice("human_answer", {"A": "A", "B": "B", "C": "tie"})
-        name = f"pair-{record.text('pair_id')}"
+        name = f"pair-{record.text('pair_id')}-{record.number}"
         asked = {"response_a": first, "response_b": second, "template": "mllm-judge-pair"}
         label = {"verdict": verdict, "group": group, "model_a": a, "model_b": b}
         yield {"id": name, **common, **asked}, {"id": name, **label}
     else:
-        name = f"score-{record.text('score_id')}"
+        name = f"score-{record.text('score_id')}-{record.number}"
         score = record.choice("human", {str(n): n for n in range(1, 6)})
         asked = {"response": record.text("answer"), "template": "mllm-judge-score"}
         yield (
