@@ -8,6 +8,8 @@ every call into `calls.jsonl` of the folder $POD_WORLD, and plays what its `plan
 - `refuse_ssh`: so many connections fail, as when a key is not known yet;
 - `preempt_after`: for each pod in turn, behind how many looks at its workers it is taken away.
 
+A file `take` in the folder takes the pod away too, before the next call does anything.
+
 A worker is the folder `workers/NODE-N`; a process of it dies with the pod. Buckets are folders too.
 """
 
@@ -132,6 +134,10 @@ class World:
         file = folder / "world.json"
         self.now: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
         self.pods: dict[str, Any] = self.now.setdefault("pods", {})
+        if (folder / "take").exists():
+            for name in self.pods:
+                self.preempt(name)
+            (folder / "take").unlink()
 
     def save(self) -> None:
         part = self.folder / "world.part"

@@ -107,7 +107,7 @@ state() {
   if [[ -s $job/exit ]]; then
     read -r code at <"$job/exit"
     is=ended
-    [[ $code != 0 ]] || ! tail -n 1 "$job/log" | grep -q ': stopped at step ' || is=stopped
+    [[ $code != 0 ]] || ! grep -q '^critic-jax: .*: stopped at step ' "$job/log" || is=stopped
   elif alive "$job/keeper"; then is=running
   elif [[ -d $job ]]; then is=lost; fi
   if [[ -s $job/watch ]]; then
