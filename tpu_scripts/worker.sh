@@ -6,7 +6,8 @@
 #   worker.sh start RUN ATTEMPT WATCH -- WORD...   start a command and leave it
 #   worker.sh state|log|stop RUN
 #
-# The bucket is mounted at ~/bucket; what runs is kept in ~/critic-jobs/RUN.
+# The bucket is mounted at ~/bucket, which is the same path on every worker, as a state must have: gcloud
+# logs in by one name. What runs is kept in ~/critic-jobs/RUN.
 set -euo pipefail
 cd "$HOME"
 export PATH=$HOME/critic-venv/bin:$HOME/.local/bin:$PATH

@@ -28,6 +28,8 @@ def job() -> str:
         "OMP_NUM_THREADS": "1",
     }
     lines = [f"export {name}={shlex.quote(value)}" for name, value in kept.items()]
+    # A state has one path on all workers, as below the home of a user whom they all know.
+    lines += ['ln -sfn buckets/my-critic "$POD_WORLD/bucket"', 'cd "$POD_WORLD"']
     return "\n".join([*lines, f'exec {sys.executable} -c {shlex.quote(COMMAND)} "$@"']) + "\n"
 
 
