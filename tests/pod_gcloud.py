@@ -6,7 +6,10 @@ every call into `calls.jsonl` of the folder $POD_WORLD, and plays what its `plan
 - `create`: what successive requests come to, the last one again and again: {"states": [...]}, told
   one by one whenever the state is asked for, or {"error": TEXT}, with which the service refuses;
 - `refuse_ssh`: so many connections fail, as when a key is not known yet;
+- `silent`: so many looks at workers are taken and never answered;
 - `preempt_after`: for each pod in turn, behind how many looks at its workers it is taken away.
+
+A file `take` in the folder takes the pod away too, before the next call does anything.
 
 A worker is the folder `workers/NODE-N`; a process of it dies with the pod. Buckets are folders too.
 """
@@ -20,6 +23,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +136,10 @@ class World:
         file = folder / "world.json"
         self.now: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
         self.pods: dict[str, Any] = self.now.setdefault("pods", {})
+        if (folder / "take").exists():
+            for name in self.pods:
+                self.preempt(name)
+            (folder / "take").unlink()
 
     def save(self) -> None:
         part = self.folder / "world.part"
@@ -212,6 +220,8 @@ class World:
             raise Refused("[/usr/bin/ssh] exited with return code [255].")
         command = flags["--command"]
         if " state " in command:
+            if self.count("all looks") < self.plan.get("silent", 0):
+                time.sleep(60)
             looks = self.plan.get("preempt_after", [])
             self.pods[name]["looks"] += 1
             self.save()

@@ -78,7 +78,7 @@ class PodWorld:
         self.here = folder / "here"
         self.bucket = folder / "buckets" / "my-critic"
         for name in ("here", "programs", "worker-programs", "workers", "clone"):
-            (folder / name).mkdir()
+            (folder / name).mkdir(parents=True)
         self._clone(folder / "clone")
         # Imported, not run: Python compiles a program anew each time.
         code = f"import sys; sys.path.append('{TESTS}'); import pod_gcloud; pod_gcloud.leave()"
@@ -159,6 +159,11 @@ class PodWorld:
     def steps(self) -> list[int]:
         text = (self.bucket / "runs" / "first" / "metrics.jsonl").read_text()
         return [int(step) for step in re.findall(r'"step": (\d+)', text)]
+
+    def take_away(self) -> None:
+        """Kill all workers' processes at once; the service says why a moment later."""
+        self.end()
+        (self.folder / "take").touch()
 
     def end(self) -> None:
         """No process of a worker outlives the test."""

@@ -53,7 +53,8 @@ settings() {
   done
   : "${SLICES:=1}" "${BILLING:=spot}" "${CONFIG:=}" "${FIELDS:=}" "${DATA:=}" "${INIT:=}"
   : "${WAIT_MINUTES:=720}" "${STUCK_MINUTES:=30}" "${RETRIES:=20}"
-  : "${POLL:=30}" "${GRACE:=60}" # seconds between two looks; for the service to tell of a preemption
+  # Seconds between two looks; for workers to answer one; for the service to tell of a preemption.
+  : "${POLL:=30}" "${ANSWER:=300}" "${GRACE:=60}"
   [[ $POD =~ ^[a-z][a-z0-9-]{0,50}$ ]] || wrong "$file: POD=$POD; it should be lower-case letters, digits and dashes"
   [[ $RUN =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || wrong "$file: RUN=$RUN; it should be a folder's name"
   [[ $BUCKET =~ ^gs://[a-z0-9][a-z0-9._-]+$ ]] || wrong "$file: BUCKET=$BUCKET; it should be like gs://my-bucket, without a folder"

@@ -67,7 +67,8 @@ ask() {
   for node in $NODES; do
     mkdir -p "$SEEN/$node"
     # Not through tpu: a look every POLL seconds is not worth a line each.
-    gcloud compute tpus tpu-vm ssh "$node" "--worker=$WORKERS" "--command=$(worker state "$RUN")" \
+    # A machine that hangs takes the connection and never answers.
+    timeout --foreground "$ANSWER" gcloud compute tpus tpu-vm ssh "$node" "--worker=$WORKERS" "--command=$(worker state "$RUN")" \
       "--output-directory=$SEEN/$node" --project="$PROJECT" --zone="$ZONE" --quiet >"$SEEN/$node/said" 2>&1 || return 1
   done
   (($(answers | wc -l) == COUNT))

@@ -6,7 +6,8 @@
 #   worker.sh start RUN ATTEMPT WATCH -- WORD...   start a command and leave it
 #   worker.sh state|log|stop RUN
 #
-# The bucket is mounted at ~/bucket; what runs is kept in ~/critic-jobs/RUN.
+# The bucket is mounted at ~/bucket, which is the same path on every worker, as a state must have: gcloud
+# logs in by one name. What runs is kept in ~/critic-jobs/RUN.
 set -euo pipefail
 cd "$HOME"
 export PATH=$HOME/critic-venv/bin:$HOME/.local/bin:$PATH
@@ -107,7 +108,7 @@ state() {
   if [[ -s $job/exit ]]; then
     read -r code at <"$job/exit"
     is=ended
-    [[ $code != 0 ]] || ! tail -n 1 "$job/log" | grep -q ': stopped at step ' || is=stopped
+    [[ $code != 0 ]] || ! grep -q '^critic-jax: .*: stopped at step ' "$job/log" || is=stopped
   elif alive "$job/keeper"; then is=running
   elif [[ -d $job ]]; then is=lost; fi
   if [[ -s $job/watch ]]; then

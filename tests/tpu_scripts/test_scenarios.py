@@ -167,6 +167,16 @@ def test_a_job_that_writes_nothing_is_started_again(world: PodWorld) -> None:
 
 
 @pytest.mark.slow
+def test_a_pod_whose_machines_never_answer_is_replaced(world: PodWorld) -> None:
+    world.settings(STUCK_MINUTES="0.02", ANSWER="1")
+    world.plan(silent=2)
+    code, said = world.call("run.sh")
+    assert code == 0 and world.steps() == [1, 2, 3, 4, 5, 6]
+    assert "stuck: workers did not answer for 0.02 minutes" in said
+    assert world.count(*CREATE) == 2 and world.count(*DELETE) == 1
+
+
+@pytest.mark.slow
 def test_a_job_that_is_told_to_stop_goes_on(world: PodWorld) -> None:
     world.faults("critic-w-0 2 kill -TERM $$", "critic-w-1 2 kill -TERM $$")
     code, said = world.call("run.sh")

@@ -43,6 +43,36 @@ def test_each_script_tells_what_it_does_without_settings(script: Path, tmp_path:
     assert done.returncode == 2 and list(tmp_path.iterdir()) == []
 
 
+def test_the_page_about_pods_has_every_script_and_setting() -> None:
+    page = (SCRIPTS.parent / "docs/pods.md").read_text()
+    named = set(re.findall(r"`(?:tpu_scripts/)?(\w+\.sh)[` ]", page))
+    assert named == {path.name for path in USER}
+    example = (SCRIPTS / "pod.env.example").read_text()
+    settings = set(re.findall(r"^([A-Z_]+)=", example, re.M))
+    rows = re.findall(r"^\| (`[A-Z_]+`(?:, `[A-Z_]+`)*) \|", page, re.M)
+    assert {name for row in rows for name in re.findall("[A-Z_]+", row)} == settings | {
+        *("POLL", "ANSWER", "GRACE")
+    }
+
+
+def test_sizes_are_those_that_were_compiled() -> None:
+    """A row of docs/sizes.md repeats numbers of a row of docs/aot.md, and none of its own."""
+    docs = SCRIPTS.parent / "docs"
+    compiled = {
+        (cells[1], cells[2], cells[4])
+        for cells in table(docs / "aot.md")
+        if len(cells) == 6 and ":" in cells[1]
+    }
+    sizes = [cells for cells in table(docs / "sizes.md") if len(cells) == 8 and ":" in cells[1]]
+    assert {(cells[1], cells[5], cells[6]) for cells in sizes} == compiled and len(sizes) == 3
+
+
+def table(page: Path) -> list[list[str]]:
+    """The cells of every row of the page's tables."""
+    lines = [line for line in page.read_text().splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
 def test_the_verbs_that_jobs_run_exist() -> None:
     text = "".join(path.read_text() for path in USER)
     verbs = set(re.findall(r"critic-jax (\w+) ", text))
