@@ -49,9 +49,9 @@ def write_page(outputs: Sequence[Path], path: Path) -> Path:
 
     outputs: the folders of `critic-jax align`. Raises InputError for one that is none.
     """
-    runs = {output.name: read_rounds(output) for output in outputs}
-    if len(runs) < len(outputs):
+    if len({output.name for output in outputs}) < len(outputs):
         raise InputError("two runs have folders of one name; rename one")
+    runs = {output.name: read_rounds(output) for output in outputs}
     page = Page(
         "Rounds of preference training",
         "Answers are sampled, ranked, and the best is held against the worst; the next round "
