@@ -35,7 +35,7 @@ config = AlignConfig(
 
 
 class Stages:
-    """Models are names; a policy answers with its own length in vowels, and another answer."""
+    """Models are names; answers are what the test says, and the number of the round."""
 
     def __init__(self) -> None:
         self.rolled: list[tuple[str, int]] = []
@@ -68,6 +68,7 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stages]:
     monkeypatch.setattr(rounds, "rollout_file", found.rollout)
     monkeypatch.setattr(rounds, "generate_file", found.generate)
     monkeypatch.setattr(rounds, "train", found.train)
+    monkeypatch.setattr(rounds.gc, "collect", lambda: 0)  # slow, and there is nothing to collect
     monkeypatch.setattr(rounds, "describe", lambda path: {"fingerprint": f"of {path}"})
     yield found
 
