@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from critic_jax.data.pair_rows import pair_arrays
 from critic_jax.models.config import ModelConfig
 from critic_jax.sharding import row_sharding
-from critic_jax.training.config import DpoConfig, TrainConfig
+from critic_jax.training.config import AlignConfig, DpoConfig, TrainConfig
 from critic_jax.training.dpo import loss_of, make_dpo_step, make_reference
 from critic_jax.training.optimizer import optimizer
 from critic_jax.training.options import step_options
@@ -93,6 +93,7 @@ def pair_shapes(config: DpoConfig, model: ModelConfig, mesh: Mesh) -> dict[str, 
 PROGRAMS: dict[type[Any], dict[str, Callable[[Any, ModelConfig, Mesh], Program]]] = {
     TrainConfig: {"sft": sft_step},
     DpoConfig: {"dpo": dpo_step, "reference": reference_pass},
+    AlignConfig: {"dpo": dpo_step, "reference": reference_pass},  # as each round trains
 }
 """By a config's class, its steps by name."""
 

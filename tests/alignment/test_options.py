@@ -119,9 +119,12 @@ def test_rounds_may_start_from_the_original_and_be_held_against_it(
     assert read_rounds(tmp_path / "run")[2]["reference"]["model"] == "start"
 
 
-def test_any_checkpoint_may_be_the_reference(stages: Stages, words: list[str]) -> None:
-    assert main([*words, "--reference", "other", "--rounds", "1", "--compared", "0"]) == 0
-    assert [config.reference for config in stages.trained] == ["other"]
+def test_any_checkpoint_may_be_the_reference(
+    stages: Stages, words: list[str], policy: Path
+) -> None:
+    more = ["--reference", str(policy), "--rounds", "1", "--compared", "0"]
+    assert main([*words, *more]) == 0
+    assert [config.reference for config in stages.trained] == [str(policy)]
 
 
 def test_pairs_may_be_kept(stages: Stages, words: list[str], tmp_path: Path) -> None:
@@ -170,6 +173,7 @@ def test_a_run_that_was_begun_otherwise_is_not_gone_on_with(
         (["--min-margin", "-1"], "min_margin is -1.0"),
         (["--memory", "much"], "memory is 'much'"),
         (["--judge", "x"], "not judge and reward_function"),
+        (["--reference", "gone"], "gone: no such checkpoint folder"),
         (["--data", "gone.jsonl"], "gone.jsonl: no such file"),
     ],
 )
