@@ -199,9 +199,13 @@ def test_runs_are_held_against_each_other_on_one_page(
 ) -> None:
     assert main([*words, "--rounds", "2"]) == 0
     shutil.copytree(tmp_path / "run", tmp_path / "people")
-    page = write_page([tmp_path / "run", tmp_path / "people"], tmp_path / "page.html").read_text()
+    report = ["report", str(tmp_path / "run"), str(tmp_path / "people")]
+    report += ["--output", str(tmp_path / "page.html")]
+    assert main(report) == 0
+    page = (tmp_path / "page.html").read_text()
     assert page.count("<h2") == 1 + 2 * 2 and "people: before and after" in page
     with pytest.raises(InputError, match="two runs have folders of one name"):
         write_page([tmp_path / "run", tmp_path / "x" / "run"], tmp_path / "page.html")
+    assert main([*report, "--labels", "labels.jsonl"]) == 2
     with pytest.raises(InputError, match="holds no round that is done"):
         write_page([tmp_path / "x"], tmp_path / "page.html")
