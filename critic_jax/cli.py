@@ -220,10 +220,10 @@ def generate(options: GenerateOptions) -> None:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Make one self-contained HTML page of judgments."""
+    """Make one self-contained HTML page of judgments, or of runs of rounds."""
 
     results: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RESULTS")]
-    """Files that critic-jax judge wrote."""
+    """Files that critic-jax judge wrote; or folders of critic-jax align, held against another."""
     output: Path
     """The page to write."""
     labels: Path | None = None
@@ -231,6 +231,11 @@ class ReportOptions:
 
 
 def report(options: ReportOptions) -> None:
+    if all(path.is_dir() for path in options.results):
+        from critic_jax.alignment.report import write_page
+
+        print(write_page(options.results, options.output, options.labels))
+        return
     from critic_jax.evaluation.agreement import agreement_of_files
     from critic_jax.reporting.results import write_results_page
 

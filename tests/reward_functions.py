@@ -37,3 +37,7 @@ def too_few(prompts: list[str], completions: list[str], **columns: Any) -> list[
 
 def words(prompts: list[str], completions: list[str], **columns: Any) -> list[str]:
     return ["good"] * len(prompts)
+
+
+def zero(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    return [0.0] * len(prompts)

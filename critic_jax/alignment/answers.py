@@ -20,13 +20,15 @@ class Answers:
 
 
 class RewardSource(Protocol):
-    """Gives answers their rewards.
+    """Gives answers their rewards."""
 
-    name: what it is, in words. any_answer: whether it can tell of answers that it has not seen yet.
-    """
+    @property
+    def name(self) -> str:
+        """What it is, in words."""
 
-    name: str
-    any_answer: bool
+    @property
+    def any_answer(self) -> bool:
+        """Whether it can tell of answers that nobody has seen yet."""
 
     def rewards(self, answers: Sequence[Answers], folder: Path) -> list[Rewards]:
         """Of the answers to each prompt, in the order given.

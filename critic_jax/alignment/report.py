@@ -44,14 +44,17 @@ def write_report(output: Path) -> Path:
     return write_page([output], output / "report.html")
 
 
-def write_page(outputs: Sequence[Path], path: Path) -> Path:
+def write_page(outputs: Sequence[Path], path: Path, labels: Path | None = None) -> Path:
     """Write a page that holds runs against each other: those by a critic and by people, say.
 
-    outputs: the folders of `critic-jax align`. Raises InputError for one that is none.
+    outputs: the folders of `critic-jax align`. Raises InputError for one that is none, and for
+    labels, which are of judgments.
     """
-    runs = {output.name: read_rounds(output) for output in outputs}
-    if len(runs) < len(outputs):
+    if labels is not None:
+        raise InputError(f"{labels}: a page about rounds takes no labels; leave them out")
+    if len({output.name for output in outputs}) < len(outputs):
         raise InputError("two runs have folders of one name; rename one")
+    runs = {output.name: read_rounds(output) for output in outputs}
     page = Page(
         "Rounds of preference training",
         "Answers are sampled, ranked, and the best is held against the worst; the next round "

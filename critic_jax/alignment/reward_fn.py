@@ -90,10 +90,10 @@ def make_reward_fn(
             for one, shown, of_one in zip(groups, map(visuals, groups), pairs, strict=True)
         ]
         judged = iter(judge.judge([ask for of_one in asks for ask in of_one]))
-        found = []
+        found: list[list[float | None]] = []
         for one, of_one in zip(groups, pairs, strict=True):
             if not of_one:
-                found.append(one.spread([0.0]))
+                found.append([0.0 for _ in one.order])
                 continue
             matrix = {places: relative_score(next(judged), relative) for places in of_one}
             numbers = one.spread(range(len(one.places)))
@@ -133,7 +133,7 @@ def _text(given: Text) -> str:
     """What is said; of several turns, the last one's words."""
     if isinstance(given, str):
         return given
-    content = given[-1]["content"]
+    content: Any = list(given)[-1]["content"]
     if isinstance(content, str):
         return content
     return "".join(part["text"] for part in content if part.get("type") == "text")

@@ -24,6 +24,7 @@ from critic_jax.alignment.pairs import pairs_file
 from critic_jax.alignment.rollout import rollout_file
 from critic_jax.alignment.sources import Wish, make_source
 from critic_jax.checkpoints.info import describe
+from critic_jax.checkpoints.store import find_model
 from critic_jax.compiled import keep_compiled
 from critic_jax.data import read_json_lines
 from critic_jax.data.pairs import make_pair
@@ -78,6 +79,8 @@ def _checked(config: AlignConfig) -> RewardSource:
     if config.compared < 0:
         raise InputError(f"compared is {config.compared}; it must be 0 or more")
     loss_of(config)
+    if config.reference not in ("round", "original"):
+        find_model(config.reference)
     Limits(config.min_margin, config.max_unparsed)
     named = {f.name: getattr(config, f.name) for f in fields(Wish) if f.name != "memory"}
     return make_source(Wish(**named, memory=parse_bytes(config.memory or None)))

@@ -9,6 +9,7 @@ from critic_jax.alignment.answers import RewardSource
 from critic_jax.alignment.function import FunctionRewards
 from critic_jax.alignment.given import PreferenceFile, ScoreFile
 from critic_jax.alignment.judged import JudgeRewards
+from critic_jax.checkpoints.store import find_model
 from critic_jax.errors import InputError
 from critic_jax.judging.rank import DEFAULT_RANKING, check_relative
 from critic_jax.judging.templates import get_template
@@ -45,4 +46,6 @@ def make_source(wish: Wish) -> RewardSource:
     if wish.reward_function:
         return FunctionRewards(wish.reward_function)
     check_relative(get_template(wish.template), None)
+    if not wish.endpoint:
+        find_model(wish.judge)  # now, and not after hours of sampling
     return JudgeRewards(wish.judge, wish.endpoint or None, wish.template, wish.memory)

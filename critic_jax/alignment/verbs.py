@@ -29,6 +29,7 @@ def align(options: AlignOptions) -> None:
     from critic_jax.training.config import AlignConfig, load_config
 
     config = load_config(options.config, list(options.overrides), AlignConfig)
+    assert isinstance(config, AlignConfig)
     print(align_policy(config, write_report))
 
 

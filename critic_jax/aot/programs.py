@@ -16,7 +16,7 @@ from critic_jax.data.pair_rows import pair_arrays
 from critic_jax.models.config import ModelConfig
 from critic_jax.sampling.config import SamplingConfig
 from critic_jax.sharding import row_sharding
-from critic_jax.training.config import DpoConfig, TrainConfig
+from critic_jax.training.config import AlignConfig, DpoConfig, TrainConfig
 from critic_jax.training.dpo import loss_of, make_dpo_step, make_reference
 from critic_jax.training.optimizer import optimizer
 from critic_jax.training.options import step_options
@@ -83,6 +83,7 @@ PROGRAMS: dict[type[Any], dict[str, Callable[[Any, ModelConfig, Mesh], Program]]
     TrainConfig: {"sft": sft_step},
     DpoConfig: {"dpo": dpo_step, "reference": reference_pass},
     SamplingConfig: {"prefill": prefill_step, "decode": decode_step},
+    AlignConfig: {"dpo": dpo_step, "reference": reference_pass},  # as each round trains
 }
 """By a config's class, its steps by name."""
 

@@ -23,14 +23,15 @@ config = AlignConfig(
     judge={init!r},
     answers=3,
     max_new_tokens=12,
-    compared=4,
+    compared=9,
     global_batch=4,
     rows=2,
     row_tokens=128,
     row_tiles=4,
     learning_rate=1e-3,
     dtype="float32",
-    save_every=1,
+    save_every=2,
+    remat="none",
 )
 """
 

@@ -126,20 +126,21 @@ def test_two_rounds(whole: Path, policy: Path) -> None:
             margin = pair["rewards"]["chosen"] - pair["rewards"]["rejected"]
             assert margin == 6 * (chosen - rejected) / 4
         compared = told["compared"]
-        assert compared["prompts"] == 4 == sum(compared[n] for n in ("won", "lost", "tie"))
+        assert compared["prompts"] == 9 == sum(compared[n] for n in ("won", "lost", "tie"))
         assert not (folder / "dpo" / "state").exists()
     last = {line["id"]: line for line in read(whole / "round_1" / "pairs.jsonl")}
     assert last["turns"]["prompt"] == "Which digit?"
     summary = json.loads((whole / "summary.json").read_text())
     assert summary["win_rate"] == [one["compared"]["win_rate"], two["compared"]["win_rate"]]
     page = (whole / "report.html").read_text()
-    assert "Win rate against the start" in page and page.count("<article") == 4
+    assert "Win rate against the start" in page and page.count("<article") == 9
 
 
 def test_policy_and_judge_take_turns(whole: Path, watch: Watch, policy: Path) -> None:
     """Before a model is loaded, nothing of another is on the devices."""
     model = sum(len(leaf) for leaf in bits(policy))
-    assert len(watch.held) >= 2 * 6
+    # In each round: rollouts, judge, training, answers of before (once) and after, judge.
+    assert len(watch.held) == 6 + 5
     assert max(watch.held) < model / 10
 
 
@@ -148,14 +149,14 @@ def test_a_run_cut_short_at_any_moment_ends_like_one_that_was_not(
 ) -> None:
     output, rng, cuts = tmp_path / "run", random.Random(0), 0
     while True:
-        watch.moments, watch.last = 0, rng.randrange(1, 50)
+        watch.moments, watch.last = 0, rng.randrange(20, 90)
         code = main(["align", str(config), "--output", str(output)])
         if code == 0:
             break
         assert code == 130
         cuts += 1
     watch.last = -1
-    assert cuts >= 3
+    assert cuts >= 2
     for number in (1, 2):
         for name in ("rollouts.jsonl", "judged/judgments.jsonl", "after.jsonl"):
             a, b = (run / f"round_{number}" / name for run in (whole, output))

@@ -215,6 +215,7 @@ def test_a_function_goes_on_where_it_was_stopped(
         (["--judge", "x", "--scores", "y"], "not judge and scores"),
         (["--scores", "y", "--endpoint", "http://z"], "give the name of its model as judge"),
         (["--judge", "x", "--template", "critic-pointwise"], "compares no two answers"),
+        (["--judge", "gone"], "gone: no such checkpoint folder"),
         (["--reward-function", "vowels"], "it should be like my_rewards.length"),
         (["--reward-function", "no_such.vowels"], "No module named 'no_such'"),
         (["--reward-function", "reward_functions.none"], "has no function none"),

@@ -15,7 +15,7 @@ from critic_jax.cli import VERBS
 
 # common.sh is sourced, worker.sh lives on a worker.
 USER = sorted(p for p in SCRIPTS.glob("*.sh") if p.name not in ("common.sh", "worker.sh"))
-COMING = {"align"}  # a verb that its script may come before
+COMING: set[str] = set()
 
 
 @pytest.fixture
