@@ -10,7 +10,7 @@ from critic_jax.errors import InputError
 from critic_jax.models.build import abstract
 from critic_jax.models.config import PRESETS
 from critic_jax.sharding import MESH_AXES, param_shardings
-from critic_jax.training.config import DpoConfig, TrainConfig, load_config, read_config
+from critic_jax.training.config import AlignConfig, DpoConfig, TrainConfig, load_config, read_config
 from critic_jax.training.tuning import tuning_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -39,9 +39,9 @@ STATED = ("init", "global_batch", "epochs", "learning_rate")
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_packaged_experiment_loads_and_opens_with_its_command(name: str) -> None:
-    config = read_config(name, [], TrainConfig, DpoConfig)
+    config = read_config(name, [], TrainConfig, DpoConfig, AlignConfig)
     opening = (CONFIGS / f"{name}.py").read_text().split('"""')[1]
-    verb = "dpo" if isinstance(config, DpoConfig) else "train"
+    verb = {TrainConfig: "train", DpoConfig: "dpo", AlignConfig: "align"}[type(config)]
     assert f"\n    critic-jax {verb} {name}" in opening
     tuning = tuning_of(config)
     assert tuning.quantized == name.endswith("_qlora")
