@@ -12,6 +12,7 @@ from critic_jax.errors import InputError
 from critic_jax.verbs import Verb, dispatch
 
 from .making.verbs import VERBS as MAKING
+from .quality.verbs import VERBS as QUALITY
 
 _File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
 
@@ -223,6 +224,7 @@ VERBS: dict[str, Verb] = {
     "plan": Verb("find the row sizes for a slice and a batch", PlanOptions, plan),
     "verify": Verb("compare an import with the published counts", VerifyOptions, verify),
     **MAKING,
+    **QUALITY,
 }
 
 
