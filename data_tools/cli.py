@@ -12,6 +12,7 @@ from critic_jax.errors import InputError
 from critic_jax.verbs import Verb, dispatch
 
 from .making.verbs import VERBS as MAKING
+from .quality.verbs import VERBS as QUALITY
 
 _File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
 
@@ -259,6 +260,7 @@ VERBS: dict[str, Verb] = {
         "make prompts and pairs of published human preferences", PreferencesOptions, preferences
     ),
     **MAKING,
+    **QUALITY,
 }
 
 

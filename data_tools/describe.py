@@ -11,7 +11,7 @@ from critic_jax.judging.verdicts import parse_verdict
 
 # How a record's last answer states its verdict -> a template of that format. The formats of pairs
 # come first: inside a comparison a single number may be named, but not the other way round.
-_KINDS = {
+KINDS = {
     "pair: [[A>>B]] to [[B>>A]]": "wildvision",
     "pair: [[A]] [[B]] [[C]]": "mt-bench",
     "pair: better response": "critic-pairwise",
@@ -110,11 +110,11 @@ def _verdict(answer: str, template: str) -> tuple[str, float | None, float | Non
     A known prompt goes first: `Score: 0.8` is on another scale behind MMVet's prompt.
     """
     asked = [] if template == OTHER else [template]
-    for name in (*asked, *_KINDS.values()):
+    for name in (*asked, *KINDS.values()):
         found = parse_verdict(answer, template=name)
         if found.state == "unparsed":
             continue
-        kind = next((k for k, t in _KINDS.items() if t == name), "score: Score")
+        kind = next((k for k, t in KINDS.items() if t == name), "score: Score")
         scale = getattr(get_template(name).format, "high", None)
         return kind, found.score, scale if found.score is not None else None, found.verdict
     return NO_VERDICT, None, None, None
