@@ -67,9 +67,8 @@ def judge(self: Critic, asks: list[Ask], asking: Asking | None = None) -> list[J
 
 
 @pytest.fixture(scope="module")
-def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
+def watch(quickly_compiled: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
     found = Watch()
-    jax.config.update("jax_disable_most_optimizations", True)  # compiles in half the time
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CRITIC_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(Critic, "judge", judge)
@@ -80,7 +79,6 @@ def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
         patch.setattr(objective, "make_dpo_step", found.shared("step", make_dpo_step))
         patch.setattr(reference, "make_reference", found.shared("reference", make_reference))
         yield found
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
