@@ -15,7 +15,7 @@ from PIL import Image
 
 from critic_data.cli import main
 from critic_jax.data.pairs import read_pairs
-from critic_jax.judging.answer_file import _read
+from critic_jax.judging.prompts import read_prompts
 
 MORE = [
     {"from": "human", "value": "What is this?\n<image>"},
@@ -90,7 +90,7 @@ def test_prompts_and_pairs(form: str, folder: Path, capsys: pytest.CaptureFixtur
         ("000000000000#2", "Which color has it?", "A bus.", "A train."),
         ("000000000001#2", "Which color has it?", "A bus.", "A train."),
     ]
-    prompts, rejected = _read(folder / "out" / "prompts.jsonl", False)
+    prompts, rejected = read_prompts(folder / "out" / "prompts.jsonl", False)
     assert not rejected and len(prompts) == 5
     assert prompts[4].id == "000000000000#3" and prompts[4].text == "What is this?"
     for prompt, record in zip(prompts, RECORDS, strict=True):
