@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from critic_jax.data.records import make_record
 from critic_jax.errors import InputError
+from critic_jax.judging.lines import image_field
 
 from ..check import text_fault
 
@@ -50,27 +49,10 @@ def with_pictures(
 
     Contents of picture files are written there, to `pictures/`, each once.
     """
-    found = [_seen_from(folder, one) for one in images]
-    if not found:
-        return dict(fields)
-    return {**fields, "image": found[0] if len(found) == 1 else found}
-
-
-def _seen_from(folder: Path, image: Picture) -> str:
-    if isinstance(image, Path):
-        return os.path.relpath(image.parent.resolve() / image.name, folder.resolve())
     try:
-        with Image.open(io.BytesIO(image)) as opened:
-            kind = (opened.format or "picture").lower()
-    except (OSError, Image.DecompressionBombError) as error:
+        return {**fields, **image_field(images, folder)}
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise InputError(f"field 'image': no picture ({error})") from None
-    name = f"pictures/{sha256(image).hexdigest()[:24]}.{kind}"
-    if not (path := folder / name).exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        part.write_bytes(image)
-        part.replace(path)
-    return name
 
 
 def picture_key(images: Sequence[Picture]) -> str:
