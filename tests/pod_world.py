@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,8 @@ class PodWorld:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # A terminal's programs listen to Ctrl-C; those of a job in the background may not.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def call(
