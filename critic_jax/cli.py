@@ -231,7 +231,7 @@ class ReportOptions:
 
 
 def report(options: ReportOptions) -> None:
-    if all(path.is_dir() for path in options.results):
+    if options.results and all(path.is_dir() for path in options.results):
         from critic_jax.alignment.report import write_page
 
         print(write_page(options.results, options.output, options.labels))

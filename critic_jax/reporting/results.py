@@ -88,7 +88,7 @@ def is_right(label: Line, result: Line) -> bool:
 def ruling(result: Line, label: Line | None, judge: str = "") -> Ruling:
     """A judgment as a card shows it. judge: its name, where a card shows those of several."""
     return Ruling(
-        verdict=_verdict(result),
+        verdict=_verdict(result) + _expected(result.get("probabilities") or {}),
         reason=result.get("reason", ""),
         raw=result.get("raw", "") if "pairs" not in result else _raw_of_pairs(result["pairs"]),
         right=None if label is None else is_right(label, result),
@@ -121,6 +121,16 @@ def _verdict(result: Line) -> str:
     if "scores" in result:
         return f"{text} ({result['scores'][0]:g} against {result['scores'][1]:g})"
     return text if result["verdict"] == best else f"{text} [{result['verdict']}]"
+
+
+def _expected(read: Mapping[str, float]) -> str:
+    """What the probabilities of a judgment say, behind its verdict."""
+    said = [f"expected {read['expected']:.3g}"] if "expected" in read else []
+    if "expected_a" in read:
+        said.append(f"expected {read['expected_a']:.3g} against {read['expected_b']:.3g}")
+    if "preference" in read:
+        said.append(f"A better with probability {read['preference']:.2f}")
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def _read(results: Sequence[Path], labels: Path | None) -> list[_Judged]:

@@ -213,6 +213,19 @@ def test_a_ruling_tells_two_scores_and_who_was_asked() -> None:
     assert ruling(single("s", 5), {"score": 4}).right is False
 
 
+def test_a_ruling_tells_what_probabilities_say() -> None:
+    read = {"expected": 71.26, "valid": 0.9, "known": 1.0}
+    assert ruling(single("s", 70, probabilities=read), None).verdict == "Score 70 (expected 71.3)"
+    read = {"A": 0.7, "B": 0.2, "tie": 0.1, "preference": 0.75, "valid": 1.0, "known": 1.0}
+    found = ruling(pair("p", "A", probabilities=read), None).verdict
+    assert found == "A is better (A better with probability 0.75)"
+    read = {"expected_a": 8.0, "expected_b": 6.25, "preference": 0.9, "valid": 1.0, "known": 1.0}
+    found = ruling(pair("p", "A", scores=[8, 6], probabilities=read), None).verdict
+    said = "expected 8 against 6.25; A better with probability 0.90"
+    assert found == f"A is better (8 against 6) ({said})"
+    assert ruling(single("s", 70, probabilities=None), None).verdict == "Score 70"
+
+
 def test_several_files_share_cards_and_get_a_table(tmp_path: Path) -> None:
     one = write(tmp_path / "one", "r.jsonl", [pair("p1", "A>B"), single("s1", 10)])
     other = [pair("p1", "B>A", model="cat"), single("s1", 20, model="cat", response="another")]
