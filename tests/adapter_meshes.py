@@ -1,7 +1,7 @@
 """A program: a training step of adapters on four-bit kernels, on one device and on meshes of eight.
 
 Run by a test in a process of its own, because the number of devices is settled when JAX starts:
-adapter_meshes.py WAYS, where WAYS is "few" or "all". Prints, for every mesh, how far loss and
+adapter_meshes.py WAYS, where WAYS is "few" or "others". Prints, for every mesh, how far loss and
 gradients are from those of one device, and whether all that is frozen lies there with the same
 bits; with "all", whether a whole step moves adapters so, and nothing else.
 """
@@ -71,7 +71,7 @@ class Run:
         updated = jax.tree.map(lambda p, g: p - 0.1 * g, state["params"], grads)
         self.found = jax.tree.map(np.asarray, (loss, grads, updated))
         self.frozen = bits(state["frozen"])
-        if WAYS == "all":
+        if WAYS == "others":
             after, _ = make_step(checkpoint.config, dtype, tx, options)(state, rows)
             assert bits(after["frozen"]) == self.frozen
             far = jax.tree.map(lambda a, b: np.abs(a - b).max(), after["params"], self.found[2])
@@ -96,7 +96,9 @@ def bits(tree: Params) -> list[bytes]:
 def main() -> None:
     one = Run(None)
     found: dict[str, Any] = {"one": {"loss": float(one.found[0])}}
-    for name, (sizes, options) in list(MESHES.items())[: 1 if WAYS == "few" else None]:
+    for name, (sizes, options) in list(MESHES.items())[
+        slice(1) if WAYS == "few" else slice(1, None)
+    ]:
         run = Run(sizes, **options)
         same = {"same": run.frozen == one.frozen}
         found[name] = distance(run.found, one.found) | same

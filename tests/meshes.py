@@ -1,9 +1,9 @@
 """A program: one training step on one device, and on up to eight in many ways of sharing it.
 
 Run by a test in a process of its own, because the number of devices is settled when JAX starts:
-meshes.py WAYS PROCESS PROCESSES PORT, where WAYS is "few" or "all", and the devices may be spread
-over processes. Prints, for every way, how far loss, gradients and parameters after a step of plain
-gradient descent are from those of one device, and whether a second run gave the same bits.
+meshes.py WAYS PROCESS PROCESSES PORT, where WAYS is "few" or "others", and the devices may be
+spread over processes. Prints, for every way, how far loss, gradients and parameters after a step of
+plain gradient descent are from those of one device, and whether a second run gave the same bits.
 """
 
 import json
@@ -28,7 +28,7 @@ PROCESS, PROCESSES, PORT = (int(word) for word in (sys.argv[2:] or ("0", "1", "0
 
 # (data, fsdp, tensor): every axis alone and with others; 4 is more than the two key-value heads.
 FEW = [(1, 1, 4), (2, 2, 2)]
-ALL = [(2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 1), (1, 2, 2), (1, 8, 1), (1, 4, 2), (1, 2, 4), *FEW]
+OTHERS = [(2, 1, 1), (1, 2, 1), (1, 1, 2), (2, 2, 1), (1, 2, 2), (1, 8, 1), (1, 4, 2), (1, 2, 4)]
 # Each with an axis that runs across two processes.
 ACROSS = [(1, 8, 1), (2, 1, 4)]
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -126,7 +126,7 @@ def main() -> None:
     one = jax.local_devices()[:1]
     expected = Run(make_mesh(devices=one))()
     found["one"] = {"loss": float(expected[0]), "norm": float(optax.tree.norm(expected[1]))}
-    meshes = ACROSS if PROCESSES > 1 else ALL if WAYS == "all" else FEW
+    meshes = ACROSS if PROCESSES > 1 else FEW if WAYS == "few" else OTHERS
     for sizes in meshes:
         run = Run(make_mesh(*sizes, devices=jax.devices()[: int(np.prod(sizes))]))
         first, second = run(), run()
@@ -136,7 +136,7 @@ def main() -> None:
         }
     if PROCESSES == 1:
         token = Run(make_mesh(devices=one), loss_mean="token")()
-        for name, options in list(OPTIONS.items())[: 1 if WAYS == "few" else None]:
+        for name, options in list(OPTIONS.items())[slice(1) if WAYS == "few" else slice(1, None)]:
             run = Run(make_mesh(1, 2, 2, devices=jax.devices()[:4]), **options)
             found[name] = distance(run(), token if "token" in name else expected)
     print(json.dumps(found))

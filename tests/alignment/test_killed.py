@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import jax
@@ -37,8 +38,12 @@ def start(config: Path, output: Path, url: str) -> subprocess.Popen[str]:
 
 def written(output: Path) -> int:
     """Grows with what a run has done."""
-    done = [p for p in output.rglob("*") if p.is_file() and not p.name.startswith(".")]
-    return sum(path.stat().st_size for path in done)
+    total = 0
+    for folder, _, names in os.walk(output):  # folders come and go meanwhile
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += 0 if name.startswith(".") else Path(folder, name).stat().st_size
+    return total
 
 
 def bits(output: Path, number: int) -> list[bytes]:
