@@ -116,11 +116,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # connections that come at once; five by default
+
+
 @contextmanager
 def chatting(chat: Chat) -> Iterator[Chat]:
     """The endpoint at `chat.url`, while the block lasts."""
     handler = type("Handler", (_Handler,), {"chat": chat})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()

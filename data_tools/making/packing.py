@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,16 @@ def with_pictures(
 
 
 def picture_key(images: Sequence[Picture]) -> str:
-    """What the records of the same pictures share."""
-    said = [str(i.resolve()) if isinstance(i, Path) else sha256(i).hexdigest() for i in images]
-    return " ".join(said)
+    """What the records of the same pictures share, wherever their files are: their contents.
+
+    Raises InputError for a file that cannot be read.
+    """
+    return " ".join(_digest(i) if isinstance(i, Path) else sha256(i).hexdigest() for i in images)
+
+
+@lru_cache(maxsize=4096)
+def _digest(path: Path) -> str:
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"field 'image': {path} cannot be read ({error.strerror})") from None

@@ -20,7 +20,7 @@ from reward_functions import by_vowels
 
 from critic_jax.checkpoints import load_checkpoint
 
-KILLS = 10
+KILLS = 5
 
 
 def start(config: Path, output: Path, url: str) -> subprocess.Popen[str]:
@@ -52,7 +52,7 @@ def bits(output: Path, number: int) -> list[bytes]:
 
 
 @pytest.mark.slow
-def test_ten_kills_at_any_moment_change_nothing(config: Path, tmp_path: Path) -> None:
+def test_kills_at_any_moment_change_nothing(config: Path, tmp_path: Path) -> None:
     rng, whole, output = random.Random(0), tmp_path / "whole", tmp_path / "killed"
     with chatting(Chat(say=by_vowels)) as chat:
         began = time.monotonic()
@@ -70,7 +70,7 @@ def test_ten_kills_at_any_moment_change_nothing(config: Path, tmp_path: Path) ->
             kills += process.wait() == -signal.SIGKILL
             if (output / "round_2" / "round.json").exists():
                 break
-        assert kills >= KILLS - 2
+        assert kills >= KILLS - 1
         assert start(config, output, chat.url).wait(600) == 0
     for number in (1, 2):
         for name in ("rollouts", "pairs", "dropped", "after", "compared"):
