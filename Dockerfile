@@ -21,7 +21,7 @@ COPY configs configs
 RUN pip install --no-cache-dir --no-deps --force-reinstall .
 
 # Runs, copies of data sets and compiled programs: a disk or a mounted bucket belongs here.
-VOLUME /work
-WORKDIR /work
-ENV CRITIC_JAX_CACHE=/work/cache
+VOLUME /critic
+WORKDIR /critic
+ENV CRITIC_JAX_CACHE=/critic/cache
 ENTRYPOINT ["critic-jax"]

@@ -31,7 +31,7 @@ from .check import inspect_picture, text_fault
 
 PROMPTS, PAIRS, REJECTED = "prompts.jsonl", "pairs.jsonl", "rejected.jsonl"
 
-_OUTPUTS = ("output_1", "output_2")
+OUTPUTS = ("output_1", "output_2")
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,9 @@ def preference(fields: Mapping[str, Any], folder: Path, line: int, place: str) -
 
     line, place: as in `Record`. Raises InputError that names the field, not the place.
     """
-    answers = [_output(fields, name) for name in _OUTPUTS]
-    choice = fields.get("preference")
-    if isinstance(choice, bool) or choice not in (1, 2):
-        said = shown(choice) if "preference" in fields else "missing"
-        raise InputError(f"field 'preference' is {said}; it should be 1 or 2, the better output")
-    preferred = choice - 1
-    conversations = _asked(fields.get("conversations"))
+    answers = [_output(fields, name) for name in OUTPUTS]
+    preferred = preferred_output(fields)
+    conversations = _asked(conversation(fields))
     records = []
     for answer in answers:
         turns = [*conversations, {"from": "gpt", "value": answer}]
@@ -134,6 +130,23 @@ def preference(fields: Mapping[str, Any], folder: Path, line: int, place: str) -
     return Preference(record, prompt, both, sum(turn.role == "user" for turn in turns))
 
 
+def preferred_output(fields: Mapping[str, Any]) -> int:
+    """The place in `OUTPUTS` of the better one. Raises InputError where none is told."""
+    choice = fields.get("preference")
+    if isinstance(choice, bool) or choice not in (1, 2):
+        said = shown(choice) if "preference" in fields else "missing"
+        raise InputError(f"field 'preference' is {said}; it should be 1 or 2, the better output")
+    return int(choice) - 1
+
+
+def conversation(fields: Mapping[str, Any]) -> Any:
+    """The field `conversations`; some files have it in one more list."""
+    turns = fields.get("conversations")
+    if isinstance(turns, list) and len(turns) == 1 and isinstance(turns[0], list):
+        return turns[0]
+    return turns
+
+
 def _output(fields: Mapping[str, Any], name: str) -> str:
     """The text of one of the two answers."""
     value = fields.get(name)
@@ -147,9 +160,7 @@ def _output(fields: Mapping[str, Any], name: str) -> str:
 
 
 def _asked(turns: Any) -> list[Any]:
-    """The conversation up to its last question; some files have it in one more list."""
-    if isinstance(turns, list) and len(turns) == 1 and isinstance(turns[0], list):
-        turns = turns[0]
+    """The conversation up to its last question."""
     if not isinstance(turns, list) or not turns:
         raise InputError(f"field 'conversations' is {shown(turns)}; it should be a list of turns")
     last = turns[-1]

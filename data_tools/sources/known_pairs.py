@@ -29,6 +29,7 @@ from critic_jax.text import leading_markers
 
 from ..making.draw import fraction, one_of
 from ..making.packing import Picture
+from ..preferences import OUTPUTS, conversation, preferred_output
 
 VLFEEDBACK, LLAVA_RLHF, RLHF_V, PAIRS = "vlfeedback", "llava-rlhf", "rlhf-v", "pairs"
 GAP = 0.6
@@ -137,15 +138,11 @@ def _pair(
 
 def _llava_rlhf(row: Row, fields: Mapping[str, Any], folder: Path) -> KnownPair:
     outputs = []
-    for name in ("output_1", "output_2"):
+    for name in OUTPUTS:
         value = fields.get(name)
         outputs.append(_text(value.get("value") if isinstance(value, dict) else value, name))
-    choice = fields.get("preference")
-    if isinstance(choice, bool) or choice not in (1, 2):
-        raise InputError(f"field 'preference' is {choice!r}; it should be 1 or 2, the better one")
-    turns = fields.get("conversations")
-    if isinstance(turns, list) and len(turns) == 1 and isinstance(turns[0], list):
-        turns = turns[0]  # some files have it in one more list
+    better = preferred_output(fields)
+    turns = conversation(fields)
     asked = [
         turn.get("value")
         for turn in (turns if isinstance(turns, list) else [])
@@ -154,8 +151,7 @@ def _llava_rlhf(row: Row, fields: Mapping[str, Any], folder: Path) -> KnownPair:
     if not asked:
         raise InputError("field 'conversations' holds no question; a turn should be from human")
     question = _text(asked[-1], "conversations").replace("<image>", "").strip()
-    chosen, rejected = outputs if choice == 1 else outputs[::-1]
-    whole = {**fields, "chosen": chosen, "rejected": rejected}
+    whole = {**fields, "chosen": outputs[better], "rejected": outputs[1 - better]}
     return _pair(row, whole, folder, LLAVA_RLHF, question)
 
 

@@ -33,14 +33,6 @@ from critic_jax.checkpoints import save_checkpoint
 from critic_jax.cli import main as generate
 from critic_jax.errors import InputError
 from critic_jax.files import write_json, write_json_lines
-from critic_jax.judging import endpoint as endpoint_module
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_module, "FIRST_PAUSE", 0.01)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
 @pytest.fixture

@@ -18,17 +18,9 @@ from critic_data.making.pairwise import Posed, pose
 from critic_data.sources.known_pairs import Choice, KnownPair, read_known_pairs
 from critic_jax.errors import InputError
 from critic_jax.files import write_json_lines
-from critic_jax.judging import endpoint as endpoint_module
 from critic_jax.judging.endpoint import Reply
 from critic_jax.judging.judgment import winner
 from critic_jax.judging.verdicts import parse_verdict
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_module, "FIRST_PAUSE", 0.01)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
 @pytest.fixture

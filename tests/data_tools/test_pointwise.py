@@ -23,7 +23,6 @@ from critic_data.cli import main
 from critic_data.making.cases import read_cases
 from critic_data.making.pointwise import BENCHMARKS, Drawn, draw
 from critic_jax.files import write_json_lines
-from critic_jax.judging import endpoint as endpoint_module
 from critic_jax.judging.judgment import winner
 from critic_jax.judging.lines import JudgeLine, read_judge_lines
 from critic_jax.judging.results import read_labels
@@ -35,9 +34,7 @@ PRICES = ("--price-prompt", "2.5", "--price-answer", "10")
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_module, "FIRST_PAUSE", 0.01)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def key(endpoint_at_hand: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
 
 

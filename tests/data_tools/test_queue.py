@@ -13,18 +13,10 @@ from chat_server import Chat, Fault, chatting
 from critic_data.making.purse import BudgetError, Load, Prices, Purse, estimate
 from critic_data.making.queue import Queue, Task
 from critic_jax.errors import InputError, WorkError
-from critic_jax.judging import endpoint as endpoint_module
 from critic_jax.judging.endpoint import Policy, Reply, Usage
 from critic_jax.judging.remote import RemoteCritic
 
 PRICES = Prices(1000.0, 4000.0)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint_module, "FIRST_PAUSE", 0.01)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
 @pytest.fixture

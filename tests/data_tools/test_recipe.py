@@ -58,10 +58,8 @@ def conversation(number: int) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_the_recipe_from_questions_to_twenty_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     for number in range(QUESTIONS):
         (tmp_path / f"{number}.png").write_bytes(picture_file(number))
     questions = write_json(tmp_path / "chat.json", [conversation(n) for n in range(QUESTIONS)])
