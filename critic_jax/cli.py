@@ -13,6 +13,7 @@ import tyro
 
 from critic_jax.alignment.verbs import ALIGNMENT
 from critic_jax.console import show
+from critic_jax.errors import InputError
 from critic_jax.evaluation.verbs import EVALUATIONS, EvaluateOptions
 from critic_jax.verbs import Verb, dispatch, family
 
@@ -219,6 +220,60 @@ def generate(options: GenerateOptions) -> None:
 
 
 @dataclass(frozen=True)
+class ServeOptions:
+    """Answer requests as OpenAI's endpoint does, with a model of ours.
+
+    POST /v1/chat/completions (streams too), POST /v1/judge for verdicts with types, /v1/models,
+    /healthz, /readyz, /metrics, /openapi.json. If CRITIC_JAX_API_KEY is set, clients must send it.
+    SIGTERM finishes what runs.
+    """
+
+    model: str
+    """Folder of a critic, as training saves it or in the Hugging Face layout; or a hub id."""
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 for all of this machine's."""
+    port: int = 8000
+    """Port to listen at; 0 takes a free one."""
+    batch: int = 32
+    """Answers that are worked on at a time."""
+    prompt_tokens: int = 16384
+    """Refuse prompts of more tokens, those of pictures included."""
+    new_tokens: int = 1024
+    """Cut answers after this many tokens, whatever is asked for."""
+    memory: str | None = None
+    """Memory for keys and values, such as 12GB. By default as much as one prompt of the longest and
+    all answers take."""
+    weights: Literal["full", "int8"] = "full"
+    """int8 holds the model's weights in eight bits; verdicts may differ in a few places."""
+    picture_folders: tuple[Path, ...] = ()
+    """Folders whose pictures requests may name by path or file:// URL; by default none."""
+    keep_order: bool = False
+    """Leave pictures where they stand in a message, not in front as the critic has learned."""
+    queue: int = 256
+    """Requests that may wait or run at a time; who comes then is told to come again (429)."""
+    timeout: float = 600.0
+    """Seconds that a request may take."""
+    no_warm_up: bool = False
+    """Compile when a program is first needed, instead of for every size before /readyz says ok."""
+
+
+def serve(options: ServeOptions) -> None:
+    from critic_jax.judging.memory import parse_bytes
+
+    try:
+        from critic_jax.serving.server import serve as serve_model
+    except ModuleNotFoundError as missing:
+        raise InputError(
+            f"{missing.name} is not installed; the endpoint is an extra: "
+            "pip install 'critic-jax[serve]'"
+        ) from None
+
+    words = dict(vars(options))
+    words["memory"] = parse_bytes(words["memory"])
+    serve_model(**words)
+
+
+@dataclass(frozen=True)
 class ReportOptions:
     """Make one self-contained HTML page of judgments, or of runs of rounds."""
 
@@ -368,6 +423,7 @@ VERBS: dict[str, Verb] = {
     **ALIGNMENT,
     "judge": Verb("score, compare or rank the answers in a file", JudgeOptions, judge),
     "generate": Verb("answer the prompts in a JSONL file", GenerateOptions, generate),
+    "serve": Verb("answer requests as OpenAI's endpoint does", ServeOptions, serve),
     "evaluate": family(
         "agreement with labels, leaderboards, benchmarks, probes", EvaluateOptions, EVALUATIONS
     ),

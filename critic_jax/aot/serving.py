@@ -15,7 +15,7 @@ from critic_jax.aot.program import Program
 from critic_jax.models.build import abstract, assemble
 from critic_jax.models.config import ModelConfig
 from critic_jax.sampling.cache import Cache, Shape, cache_shapes, kv_bytes, kv_ways
-from critic_jax.sampling.choose import Sampling
+from critic_jax.sampling.choose import Sampling, dynamic
 from critic_jax.sampling.config import SamplingConfig
 from critic_jax.sampling.decode import decode, idle
 from critic_jax.sampling.prefill import READ, pieces, read
@@ -53,7 +53,7 @@ def decode_step(config: SamplingConfig, model: ModelConfig, mesh: Mesh) -> Progr
         idle(config.batch, model.decoder.hidden_size),
         np.zeros(config.row_tokens, np.int32),
         plan_visits([], config.batch, config.row_tokens),
-        Sampling().dynamic(),
+        dynamic([Sampling()] * config.batch),
         np.int32(0),
     )
     arguments = (weights, _cache(config, model, mesh), *_everywhere(given, mesh))

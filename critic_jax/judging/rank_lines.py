@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from critic_jax.judging.judgment import Judgment
-from critic_jax.judging.rank import check_relative, ordered_pairs, ranking
+from critic_jax.judging.rank import Ranking, check_relative, ordered_pairs, ranking
 from critic_jax.judging.templates import get_template
 
 
@@ -16,9 +16,13 @@ def rank_fields(judgments: Sequence[Judgment], count: int) -> dict[str, Any]:
     rewards and ranking: those of `rank.Ranking`, best first. state: `unparsed` where an answer has
     no pair that was parsed in both orders, `tie` where no single answer is best.
     """
-    pairs = ordered_pairs(count)
     template = get_template(judgments[0].template)
-    ranked = ranking(count, pairs, judgments, check_relative(template, None))
+    pairs = ordered_pairs(count)
+    return ranked_fields(ranking(count, pairs, judgments, check_relative(template, None)))
+
+
+def ranked_fields(ranked: Ranking) -> dict[str, Any]:
+    """The same of a ranking."""
     fields: dict[str, Any] = {}
     if None in ranked.rewards:
         fields["state"] = "unparsed"
@@ -28,7 +32,8 @@ def rank_fields(judgments: Sequence[Judgment], count: int) -> dict[str, Any]:
         fields["state"] = "tie" if rewards[order[0]] == rewards[order[1]] else "value"
         fields |= {"rewards": list(rewards), "ranking": list(order)}
     said = [_pair_fields(p.first, p.second, p.judgment) for p in ranked.pairs]
-    return fields | {"pairs": said, "template": judgments[0].template, "model": judgments[0].model}
+    one = ranked.pairs[0].judgment
+    return fields | {"pairs": said, "template": one.template, "model": one.model}
 
 
 def _pair_fields(first: int, second: int, one: Judgment) -> dict[str, Any]:

@@ -11,6 +11,10 @@ Decode = Callable[[list[int]], str]
 """Ids to text."""
 
 
+Likeliest = tuple[tuple[int, float], ...]
+"""Ids and log-probabilities, the likeliest first."""
+
+
 @dataclass(frozen=True)
 class Completion:
     """One sampled answer: tokens without the stop token, their log-probabilities, why it ended.
@@ -18,15 +22,17 @@ class Completion:
     An answer that ended at a stop string has no token that holds any of it. alternatives: float32
     [steps, A], at each step the log-probabilities of the ids that `Sampling.alternatives` names,
     under the model alone: before temperature, penalty, cuts or a guide. The step that chose the
-    stop token, or the first of a stop string's, is one of them.
+    stop token, or the first of a stop string's, is one of them. likeliest: at each step (id,
+    log-probability) of the likeliest tokens, as many as `Sampling.likeliest` wants.
     """
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
-    finish: str  # "stop" | "length"
+    finish: str  # "stop" | "length" | "left"
     alternatives: np.ndarray = field(
         default_factory=lambda: np.zeros((0, 0), np.float32), compare=False
     )
+    likeliest: tuple[Likeliest, ...] = field(default=(), compare=False)
 
 
 @dataclass
@@ -38,13 +44,17 @@ class Answer:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     alternatives: list[np.ndarray] = field(default_factory=list)
+    likeliest: list[Likeliest] = field(default_factory=list)
     finish: str | None = None
 
-    def add(self, token: int, logprob: float, alternatives: np.ndarray) -> None:
+    def add(
+        self, token: int, logprob: float, alternatives: np.ndarray, likeliest: Likeliest = ()
+    ) -> None:
         """The next step's choice; nothing where the answer has ended."""
         if self.finish is not None:
             return
         self.alternatives.append(alternatives)
+        self.likeliest.append(likeliest)
         if token in self.stop_ids:
             self.finish = "stop"
             return
@@ -62,11 +72,13 @@ class Answer:
         kept = len(self.tokens)
         while kept and len(decode(self.tokens[:kept])) > min(found):
             kept -= 1
-        del self.tokens[kept:], self.logprobs[kept:], self.alternatives[kept + 1 :]
+        del self.tokens[kept:], self.logprobs[kept:]
+        del self.alternatives[kept + 1 :], self.likeliest[kept + 1 :]
         self.finish = "stop"
 
     def completion(self, alternatives: int) -> Completion:
         """The answer that is done, with the first of the `alternatives` that were worked out."""
         assert self.finish is not None
         rows = np.asarray(self.alternatives, np.float32)[:, :alternatives]
-        return Completion(tuple(self.tokens), tuple(self.logprobs), self.finish, rows)
+        tokens, logprobs = tuple(self.tokens), tuple(self.logprobs)
+        return Completion(tokens, logprobs, self.finish, rows, tuple(self.likeliest))

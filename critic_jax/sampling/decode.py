@@ -1,7 +1,7 @@
 """Decoding: all branches go on by some tokens, one after the other, in one program.
 
 Letters: B branches (slots), D model, V vocabulary, C places of the pool, R own places, K kv heads,
-H head dim, A alternatives, M most steps of a run.
+H head dim, A alternatives, L likeliest tokens, M most steps of a run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from critic_jax.models.branch_attention import Visits, branch_attention
 from critic_jax.sampling.cache import Cache
-from critic_jax.sampling.choose import choose
+from critic_jax.sampling.choose import Choice, choose
 from critic_jax.sampling.weights import Graphs, Weights, in_its_mesh
 from critic_jax.sharding import spread
 
@@ -56,9 +56,7 @@ def idle(slots: int, width: int | None) -> Branches:
 class Chosen(NamedTuple):
     """What a run chose: column 0 for fresh branches, columns 1 to `steps` for all."""
 
-    tokens: jax.Array  # int32 [B, 1 + M]
-    logprobs: jax.Array  # float32 [B, 1 + M]
-    alternatives: jax.Array  # float32 [B, 1 + M, A]
+    columns: Choice  # [B, 1 + M] of each step's
     steps: jax.Array  # int32
 
 
@@ -85,18 +83,20 @@ def decode(
     slots = jnp.arange(len(branches.token))
     room = cache.own[0][0].shape[2]
     stops = jnp.asarray(stop_ids, jnp.int32)
-    seed, fold = jax.random.key(sampling["seed"]), jax.random.fold_in
-    keys = jax.vmap(lambda i: fold(fold(fold(seed, i[0]), i[1]), i[2]))(branches.identity)
+    fold = jax.random.fold_in
+    keys = jax.vmap(lambda seed, i: fold(fold(fold(jax.random.key(seed), i[0]), i[1]), i[2]))(
+        sampling["seed"], branches.identity
+    )
 
-    def draw(hidden: jax.Array, seen: jax.Array, count: jax.Array) -> tuple[jax.Array, ...]:
+    def draw(hidden: jax.Array, seen: jax.Array, count: jax.Array) -> Choice:
         steps_keys = jax.vmap(fold)(keys, count)
         # On a mesh each device works out its share of the logits, and chooses from all of them:
         # they are gathered, which is less than the head, and all choose the same.
         logits = spread(model.logits(spread(hidden, None, None)), None, "vocab")
         return choose(spread(logits, None, None), seen, steps_keys, sampling, allowed)
 
-    def record(state: dict[str, Any], t: jax.Array, drawn: tuple[jax.Array, ...]) -> dict[str, Any]:
-        token = drawn[0]
+    def record(state: dict[str, Any], t: jax.Array, drawn: Choice) -> dict[str, Any]:
+        token = drawn.token
         count = state["count"] + state["active"]
         ended = jnp.any(token[:, None] == stops, axis=-1) | (count >= branches.limit)
         return state | {
@@ -104,8 +104,8 @@ def decode(
             "count": count,
             "active": state["active"] & ~ended,
             "seen": state["seen"].at[slots, token].set(True),
-            "chosen": tuple(
-                held.at[:, t].set(new) for held, new in zip(state["chosen"], drawn, strict=True)
+            "chosen": jax.tree.map(
+                lambda held, new: held.at[:, t].set(new), state["chosen"], drawn
             ),
         }
 
@@ -147,25 +147,26 @@ def decode(
         drawn = draw(hidden, state["seen"], state["count"])
         return record(state, t, drawn) | {"t": t, "own": own}
 
-    shape, alternatives = (len(slots), 1 + most), sampling["alternatives"].shape
+    shape = (len(slots), 1 + most)
+    alternatives, likeliest = sampling["alternatives"].shape[1:], sampling["likeliest"].shape
     state: dict[str, Any] = {
         "t": jnp.int32(0),
         "token": branches.token,
         "count": branches.count,
         "active": branches.active,
         "seen": jnp.where(branches.fresh[:, None], False, cache.seen),
-        "chosen": (
+        "chosen": Choice(
             jnp.zeros(shape, jnp.int32),
             jnp.zeros(shape, jnp.float32),
             jnp.zeros((*shape, *alternatives), jnp.float32),
+            jnp.zeros((*shape, *likeliest), jnp.int32),
+            jnp.zeros((*shape, *likeliest), jnp.float32),
         ),
     }
     state = jax.lax.cond(jnp.any(branches.fresh), first, lambda state: state, state)
     state = jax.lax.while_loop(unfinished, step, state | {"own": cache.own})
-    ids, logprobs, alternatives = state["chosen"]
-    return Chosen(ids, logprobs, alternatives, state["t"]), Cache(
-        cache.pool, state["own"], state["seen"]
-    )
+    chosen = Chosen(state["chosen"], state["t"])
+    return chosen, Cache(cache.pool, state["own"], state["seen"])
 
 
 run = partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)(in_its_mesh(decode))

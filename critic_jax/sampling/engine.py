@@ -16,8 +16,9 @@ from critic_jax.sampling.completion import Completion, Decode
 from critic_jax.sampling.decode import Branches, Chosen, run
 from critic_jax.sampling.following import Channel, follow
 from critic_jax.sampling.guide import Guide
+from critic_jax.sampling.request import Request
 from critic_jax.sampling.run import MOST, Run
-from critic_jax.sampling.trees import bucket
+from critic_jax.sampling.trees import bucket, identities
 from critic_jax.sampling.weights import WeightFormat, take_apart
 from critic_jax.tree import Path
 
@@ -97,13 +98,24 @@ class Engine:
         n: int,
         guides: Sequence[Guide | None] | None,
     ) -> list[list[Completion]]:
-        self._check(sampling)
-        shape = self._shape(prompts, sampling.max_new_tokens)
+        self.check(sampling)
+        guided = guides or [None] * len(prompts)
+        requests = [
+            Request(prompt, sampling, n, guide, identity)
+            for prompt, guide, identity in zip(prompts, guided, identities(prompts), strict=True)
+        ]
+        longest = max(range(len(prompts)), key=lambda number: len(prompts[number]))
+        shape = self.shape(len(prompts[longest]), sampling.max_new_tokens, f"prompt {longest}")
         self.channel.tell("begin", shape)
-        run = Run(self, shape, self.take_cache(shape), prompts, sampling, n, guides)
-        answers = run.answers()
+        run = Run(self, shape, self.take_cache(shape))
+        run.add(requests)
+        done = 0
+        while run.step() is not None:
+            before, done = done, sum(_ended(request) for request in requests)
+            if done > before and self.watch is not None:
+                self.watch(done - before)
         self.keep_cache(shape, run.cache)
-        return answers
+        return [request.completions() for request in requests]
 
     def take_cache(self, shape: Shape) -> Cache:
         """What the last call has left, or an empty one.
@@ -146,27 +158,32 @@ class Engine:
         arrays = jax.tree.leaves((self._held[1].pool, self._held[1].own))
         return sum(array.addressable_shards[0].data.nbytes for array in arrays)
 
-    def _check(self, sampling: Sampling) -> None:
+    def check(self, sampling: Sampling) -> None:
+        """Raises InputError for what this engine cannot do."""
         vocabulary = self.config.decoder.vocab_size
         if any(i >= vocabulary for i in sampling.alternatives):
             raise InputError(f"alternatives: token ids must be below {vocabulary}")
         if sampling.stop and self.decode is None:
             raise InputError("stop: an engine without a tokenizer's decode knows no strings")
 
-    def _shape(self, prompts: Sequence[Path], max_new_tokens: int) -> Shape:
-        """How many slots, places of trunks, and own places of a slot."""
+    def shape(self, tokens: int, max_new_tokens: int, name: str = "the longest prompt") -> Shape:
+        """How many slots, places of trunks, and own places of a slot, where the longest prompt has
+        so many tokens. Raises InputError, about that `name`, where the memory is too small.
+        """
         room = bucket(max_new_tokens)
-        longest = max(range(len(prompts)), key=lambda number: len(prompts[number]))
-        wanted = len(prompts[longest])
         if self.memory is None:
-            return Shape(self.batch, max(PLACES, bucket(wanted)), room)
+            return Shape(self.batch, max(PLACES, bucket(tokens)), room)
         total = self.memory // self.place_bytes()
         slots = max(1, min(self.batch, total // 2 // room))
         places = total - slots * room
-        if wanted > places:
+        if tokens > places:
             raise InputError(
-                f"prompt {longest} has {wanted} tokens; a memory of {self.memory} bytes holds "
+                f"{name} has {tokens} tokens; a memory of {self.memory} bytes holds "
                 f"{max(places, 0)} beside {slots} answers of {room}: "
-                f"{(wanted + self.batch * room) * self.place_bytes()} bytes would do"
+                f"{(tokens + self.batch * room) * self.place_bytes()} bytes would do"
             )
         return Shape(slots, places, room)
+
+
+def _ended(request: Request) -> int:
+    return sum(answer.finish is not None for answer in request.answers.values())

@@ -99,8 +99,8 @@ def follow(engine: Engine) -> list[list[Completion]]:
             (shape,) = given
             cache = engine.take_cache(shape)
         elif what == "read":
-            row, first = given
-            _, pool = prefill(engine.graphs, engine.weights, cache.pool, row, first)
+            row, first, begun = given
+            _, pool = prefill(engine.graphs, engine.weights, cache.pool, row, first, begun)
             cache = cache._replace(pool=pool)
         elif what == "go on":
             _, cache = engine.go_on(cache, *given)

@@ -16,6 +16,7 @@ import numpy as np
 
 from critic_jax.models.attention import attend, tree_attention, tree_mask
 from critic_jax.models.branch_attention import Pair
+from critic_jax.sampling.held import Begun
 from critic_jax.sampling.weights import Graphs, Weights, in_its_mesh
 from critic_jax.sharding import spread
 from critic_jax.tree import Row
@@ -30,12 +31,24 @@ READ = (*TAKEN, "position", "visible_until")
 ENDS = 32
 """How many ends of paths the last layer takes at a time."""
 
+QUERIES = 64
+"""How many tokens of a row that goes on from another look back at a time."""
+
+Before = tuple[Any, Any] | None
+"""What a row goes on from: int32 [L], places in the pool, and how many of them count."""
+
 
 def prefill(
-    graphs: Graphs, weights: Weights, pool: list[Pair], row: Row, first: int
+    graphs: Graphs,
+    weights: Weights,
+    pool: list[Pair],
+    row: Row,
+    first: int,
+    begun: Begun | None = None,
 ) -> tuple[np.ndarray, list[Pair]]:
     """Normed hidden states [E, D] at the ends of the row's paths, and the pool with the row in it
-    from place `first` on. `pool` holds k, v [K, C, H] of each layer and is used up.
+    from place `first` on. `pool` holds k, v [K, C, H] of each layer and is used up. begun: what the
+    row goes on from; it is copied to `first`, and the row stands behind it.
 
     A program for each part, not one for all: a layer is compiled once, whatever their number.
     """
@@ -43,7 +56,9 @@ def prefill(
     ends = np.asarray([index[-1] for index in row.path_index], np.int32)
     padded = np.resize(ends, 1 << (len(ends) - 1).bit_length())
     tiles = list(pieces(row.tiles, graphs.devices))
-    hidden, filled = read(graphs, weights, pool, tiles, batch, padded, np.int32(first))
+    before = None if begun is None else (begun.places, np.int32(begun.count))
+    place = np.int32(first)
+    hidden, filled = read(graphs, weights, pool, tiles, batch, padded, place, before)
     return np.asarray(jax.device_get(hidden))[: len(ends)], filled
 
 
@@ -55,11 +70,12 @@ def read(
     batch: dict[str, Any],
     ends: Any,
     first: Any,
+    before: Before = None,
 ) -> tuple[jax.Array, list[Pair]]:
     """What of it the devices do: `tiles` in pieces, `READ` of a row [1, ...], ends [E]."""
     around = weights.around
     x = _embed(graphs, around, _table(graphs, around, tiles), {n: batch[n] for n in TAKEN})
-    place = (batch["position"], batch["visible_until"], first)
+    place = (batch["position"], batch["visible_until"], first, before)
     filled = []
     for layer, held in zip(weights.layers[:-1], pool[:-1], strict=True):
         x, held = _layer(graphs, around, layer, held, x, *place)
@@ -78,13 +94,23 @@ def layer_in_pool(
     position: jax.Array,
     visible_until: jax.Array,
     first: jax.Array,
+    before: Before,
 ) -> tuple[jax.Array, Pair]:
     """One layer over a row x [1, S, D]: its output, and the pool with its keys and values in."""
     decoder = graphs.model(around).decoder
     module = graphs.decoder_layer(layer)
     q, k, v = module.project(x, *decoder.tables(position))
-    filled = _put(pool, k, v, first)
-    return module.finish(x, tree_attention(q, k, v, visible_until)), filled
+    if before is None:
+        return module.finish(x, tree_attention(q, k, v, visible_until)), _put(pool, k, v, first)
+    k, v = _behind(pool, k, v, before[0])
+    rows = jnp.arange(x.shape[1])
+
+    def attended(rows: jax.Array) -> jax.Array:
+        return attend(q[:, rows], k, v, _sees(visible_until, rows, before))
+
+    # Few at a time: their scores are as long as all that they look back on.
+    found = jax.lax.map(attended, rows.reshape(-1, min(QUERIES, len(rows))))
+    return module.finish(x, found.swapaxes(0, 1).reshape(q.shape)), _put(pool, k, v, first)
 
 
 def last_layer_in_pool(
@@ -96,6 +122,7 @@ def last_layer_in_pool(
     position: jax.Array,
     visible_until: jax.Array,
     first: jax.Array,
+    before: Before,
     ends: jax.Array,
 ) -> tuple[jax.Array, Pair]:
     """The same of the last layer, of which nothing but keys and values is wanted but at `ends` [E]:
@@ -103,16 +130,37 @@ def last_layer_in_pool(
     decoder = graphs.model(around).decoder
     module = graphs.decoder_layer(layer)
     _, k, v = module.project(x, *decoder.tables(position))
+    if before is not None:
+        k, v = _behind(pool, k, v, before[0])
 
     def finished(ends: jax.Array) -> jax.Array:
         q, _, _ = module.project(x[:, ends], *decoder.tables(position[:, ends]))
-        attended = attend(q, k, v, tree_mask(visible_until, ends))
+        attended = attend(q, k, v, _sees(visible_until, ends, before))
         return decoder.norm(module.finish(x[:, ends], attended)[0])
 
     # Few at a time: their scores are as long as the row.
     hidden = jax.lax.map(finished, ends.reshape(-1, min(ENDS, len(ends))))
     hidden = spread(hidden.reshape(len(ends), -1), None, None)
     return hidden, _put(pool, k, v, first)
+
+
+def _behind(pool: Pair, k: jax.Array, v: jax.Array, places: jax.Array) -> Pair:
+    """A row's keys and values [1, S, K, H] behind those of some places: [1, L + S, K, H]."""
+    keys, values = (
+        jnp.concatenate([held[:, places].swapaxes(0, 1)[None].astype(new.dtype), new], axis=1)
+        for held, new in zip(pool, (k, v), strict=True)
+    )
+    return keys, values
+
+
+def _sees(visible_until: jax.Array, queries: jax.Array, before: Before) -> jax.Array:
+    """Which of the keys before and within a row some of its tokens see: bool [1, Q, L + S]."""
+    within = tree_mask(visible_until, queries)
+    if before is None:
+        return within
+    places, count = before
+    counts = jnp.broadcast_to(jnp.arange(len(places)) < count, (1, len(queries), len(places)))
+    return jnp.concatenate([counts, within], axis=-1)
 
 
 def _put(pool: Pair, k: jax.Array, v: jax.Array, first: jax.Array) -> Pair:

@@ -1,4 +1,4 @@
-"""One call of the engine: which prompt is read when, and which answer has which slot.
+"""Which prompt is read when, and which answer has which slot.
 
 All of it follows from the requests and the tokens chosen, never from time.
 """
@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
 from critic_jax.sampling.cache import Cache, Shape
-from critic_jax.sampling.choose import Sampling
-from critic_jax.sampling.completion import Answer, Completion
+from critic_jax.sampling.choose import Choice, Sampling, dynamic
+from critic_jax.sampling.completion import Answer
 from critic_jax.sampling.decode import Branches, idle
-from critic_jax.sampling.guide import Guide
+from critic_jax.sampling.held import Begun, Held, begin_from, rest_of
 from critic_jax.sampling.prefill import prefill
-from critic_jax.sampling.trees import Places, Trunk, identities, trunk_row, trunks
+from critic_jax.sampling.request import Request
+from critic_jax.sampling.trees import Places, Trunk, rest_row, trunk_row, trunks
 from critic_jax.sampling.visits import plan_visits
-from critic_jax.tree import Path, Row
+from critic_jax.tree import Row
 
 if TYPE_CHECKING:
     from critic_jax.sampling.engine import Engine
@@ -32,67 +33,63 @@ MOST = 32
 WAITING = 8
 """Steps of a run while some wait."""
 
-
-@dataclass
-class _Held:
-    """A trunk in the pool: its row, from place `first` on, and the branches still to come."""
-
-    first: int
-    row: Row
-    hidden: np.ndarray  # [E, D], at the ends of its paths
-    waiting: deque[tuple[int, int, int]]  # (place among the paths, prompt, number of the answer)
-    running: int = 0
+_NO_ONE = Sampling()
 
 
 @dataclass
 class _Branch:
-    """An answer in a slot."""
+    """An answer in a slot; `path` is its prompt's place in the trunk's row."""
 
-    trunk: _Held
-    prompt: int
+    trunk: Held
+    path: int
+    request: Request
     number: int
     answer: Answer
-    end: int
-    seen: np.ndarray
-    hidden: np.ndarray
-    guide: Guide | None = None
-    fresh: bool = field(default=True)
+    fresh: bool = True
 
 
 class Run:
-    """Goes through some prompts; `cache` is the engine's, and used up."""
+    """Answers requests; `cache` is the engine's, and used up.
+
+    keep: trunks stay in the pool until their room is needed, for prompts that begin alike. most:
+    steps that are taken at once at most; who may come any time waits for them.
+    """
 
     def __init__(
-        self,
-        engine: Engine,
-        shape: Shape,
-        cache: Cache,
-        prompts: Sequence[Path],
-        sampling: Sampling,
-        n: int,
-        guides: Sequence[Guide | None] | None,
+        self, engine: Engine, shape: Shape, cache: Cache, keep: bool = False, most: int = MOST
     ) -> None:
         self.engine, self.shape, self.cache = engine, shape, cache
-        self.prompts, self.sampling, self.n = prompts, sampling, n
-        self.guides = guides or [None] * len(prompts)
-        self._identities = identities(prompts)
-        self._dynamic = sampling.dynamic()
-        self._queue = deque(trunks(prompts, shape.places))
+        self.keep, self.most = keep, most
+        self.read = self.taken_over = 0  # tokens of prompts
+        self._queue: deque[tuple[Trunk, list[Request]]] = deque()
         self._pool = Places(shape.places)
         self._until = np.zeros(shape.places, np.int32)
-        self._held: list[_Held] = []
+        self._held: list[Held] = []
         self._slots: list[_Branch | None] = [None] * shape.slots
 
-    def answers(self) -> list[list[Completion]]:
-        """`n` answers to each prompt."""
-        found: dict[tuple[int, int], Completion] = {}
-        while self._fill():
-            self._go_on()
-            done = self._take_out()
-            found |= done
-            if done and self.engine.watch is not None:
-                self.engine.watch(len(done))
-        return [[found[p, s] for s in range(self.n)] for p in range(len(self.prompts))]
+    def add(self, requests: Sequence[Request]) -> None:
+        """Requests to answer; those among them that begin alike are read together.
+
+        Raises InputError for a prompt that is empty, or longer than the pool.
+        """
+        for trunk in trunks([request.prompt for request in requests], self.shape.places):
+            self._queue.append((trunk, [requests[number] for number in trunk.prompts]))
+
+    @property
+    def free(self) -> int:
+        """Slots for which no answer waits."""
+        waiting = sum(len(trunk.waiting) for trunk in self._held)
+        waiting += sum(request.n for _, requests in self._queue for request in requests)
+        return sum(branch is None for branch in self._slots) - waiting
+
+    def step(self) -> list[Request] | None:
+        """Go on by some tokens; the requests whose answers have grown, or None if there is nothing
+        to do."""
+        if not self._fill():
+            return None
+        grown = self._go_on()
+        self._take_out()
+        return grown
 
     def _fill(self) -> bool:
         """Give free slots to answers that wait, reading prompts as needed; whether any has one."""
@@ -105,61 +102,89 @@ class Run:
             self._slots[slot] = self._branch(trunk)
         return any(branch is not None for branch in self._slots)
 
-    def _next(self) -> _Held | None:
+    def _next(self) -> Held | None:
         for trunk in self._held:
             if trunk.waiting:
                 return trunk
+        while self._queue and all(request.left for request in self._queue[0][1]):
+            self._queue.popleft()
         if not self._queue:
             return None
-        first = self._pool.take(self._queue[0].places)
+        unread, requests = self._queue[0]
+        prompts = [request.prompt for request in requests]
+        begun = begin_from(self._held, prompts) if self.keep else None
+        if begun is not None:
+            row = rest_row(rest_of(prompts, begun.count), begun.count, self.engine.config.tower)
+            total = len(begun.places) + len(row.tokens)
+            if total > self.shape.places:
+                begun = None
+        if begun is None:
+            row, total = trunk_row(prompts, unread.places, self.engine.config.tower), unread.places
+        first = self._take(total)
         if first is None:
             return None  # until branches end and a trunk makes room
-        trunk = self._read(self._queue.popleft(), first)
-        self._held.append(trunk)
+        self._queue.popleft()
+        read = self._read(row, first, begun, requests)
+        self._held.append(read)
+        return read
+
+    def _take(self, places: int) -> int | None:
+        """Room in the pool; trunks that nobody uses go for it, the oldest first."""
+        first = self._pool.take(places)
+        for trunk in [trunk for trunk in self._held if trunk.idle]:
+            if first is not None:
+                break
+            self._let_go(trunk)
+            first = self._pool.take(places)
+        return first
+
+    def _read(self, row: Row, first: int, begun: Begun | None, requests: list[Request]) -> Held:
+        engine = self.engine
+        engine.channel.tell("read", row, first, begun)
+        hidden, pool = prefill(engine.graphs, engine.weights, self.cache.pool, row, first, begun)
+        self.cache = self.cache._replace(pool=pool)
+        self.read += row.length
+        self.taken_over += begun.count if begun is not None else 0
+        trunk = Held(first, requests, row, hidden, begun)
+        until = trunk.visible_until()
+        self._until[first : first + len(until)] = until
+        for path, request in enumerate(requests):
+            trunk.waiting.extend((path, request, number) for number in range(request.n))
         return trunk
 
-    def _read(self, trunk: Trunk, first: int) -> _Held:
-        row = trunk_row(self.prompts, trunk, self.engine.config.tower)
-        engine = self.engine
-        engine.channel.tell("read", row, first)
-        hidden, pool = prefill(engine.graphs, engine.weights, self.cache.pool, row, first)
-        self.cache = self.cache._replace(pool=pool)
-        self._until[first : first + trunk.places] = first + row.visible_until
-        waiting = [(e, p, s) for e, p in enumerate(trunk.prompts) for s in range(self.n)]
-        return _Held(first, row, hidden, deque(waiting))
-
-    def _branch(self, trunk: _Held) -> _Branch:
-        place, prompt, number = trunk.waiting.popleft()
+    def _branch(self, trunk: Held) -> _Branch:
+        path, request, number = trunk.waiting.popleft()
         trunk.running += 1
-        index = trunk.row.path_index[place]
-        answer = Answer(self.sampling.max_new_tokens, frozenset(self.engine.stop_ids))
-        hidden, guide = trunk.hidden[place], self.guides[prompt]
-        return _Branch(trunk, prompt, number, answer, int(index[-1]), index, hidden, guide)
+        stop_ids = frozenset(self.engine.stop_ids)
+        answer = request.answers[number] = Answer(request.sampling.max_new_tokens, stop_ids)
+        return _Branch(trunk, path, request, number, answer)
 
-    def _go_on(self) -> None:
-        """Some steps of all slots."""
+    def _go_on(self) -> list[Request]:
+        """Some steps of all slots; the requests in them."""
         active = {slot: b for slot, b in enumerate(self._slots) if b is not None}
         fresh = any(branch.fresh for branch in active.values())
-        allowed, steps = None, MOST
-        if any(branch.guide is not None for branch in active.values()):
+        allowed, steps = None, self.most
+        if any(branch.request.guide is not None for branch in active.values()):
             # A guide is asked before each token.
             allowed, steps = self._allowed(active), 0 if fresh else 1
         elif self._queue or any(trunk.waiting for trunk in self._held):
-            steps = WAITING
-        seen = [(slot, b.trunk.first, b.seen) for slot, b in active.items()]
+            steps = min(steps, WAITING)
+        seen = [(slot, b.trunk.first, b.trunk.seen(b.path)) for slot, b in active.items()]
         visits = plan_visits(seen, self.shape.slots, self.shape.places)
+        settings = dynamic([_NO_ONE if b is None else b.request.sampling for b in self._slots])
         branches = self._branches(active, fresh)
-        given = (branches, self._until, visits, self._dynamic, np.int32(steps), allowed)
+        given = (branches, self._until, visits, settings, np.int32(steps), allowed)
         self.engine.channel.tell("go on", *given)
         chosen, self.cache = self.engine.go_on(self.cache, *given)
-        *columns, taken = jax.device_get(chosen)
+        columns, taken = jax.device_get(chosen)
         for slot, branch in active.items():
             for t in range(0 if branch.fresh else 1, 1 + int(taken)):
-                token, logprob, alternatives = (column[slot, t] for column in columns)
-                branch.answer.add(int(token), float(logprob), alternatives)
+                _add(branch, Choice(*(column[slot, t] for column in columns)))
             branch.fresh = False
-            if self.sampling.stop and self.engine.decode is not None:
-                branch.answer.look_for(self.sampling.stop, self.engine.decode)
+            stop = branch.request.sampling.stop
+            if stop and self.engine.decode is not None:
+                branch.answer.look_for(stop, self.engine.decode)
+        return list({id(b.request): b.request for b in active.values()}.values())
 
     def _branches(self, active: dict[int, _Branch], fresh: bool) -> Branches:
         width = self.engine.config.decoder.hidden_size
@@ -168,38 +193,56 @@ class Run:
             found.active[slot] = True
             found.fresh[slot] = branch.fresh
             if branch.fresh:
-                found.hidden[slot] = branch.hidden
+                found.hidden[slot] = branch.trunk.hidden[branch.path]
             else:
                 found.token[slot] = branch.answer.tokens[-1]
             found.count[slot] = len(branch.answer.tokens)
             found.limit[slot] = branch.answer.limit
-            found.depth[slot] = len(self.prompts[branch.prompt])
-            found.end[slot] = branch.trunk.first + branch.end
-            found.identity[slot] = (*self._identities[branch.prompt], branch.number)
+            found.depth[slot] = len(branch.request.prompt)
+            last = int(branch.trunk.row.path_index[branch.path][-1])
+            found.end[slot] = branch.trunk.row_first + last
+            assert branch.request.identity is not None
+            found.identity[slot] = (*branch.request.identity, branch.number)
         return found
 
     def _allowed(self, active: dict[int, _Branch]) -> np.ndarray:
         allowed = np.ones((self.shape.slots, self.engine.config.decoder.vocab_size), bool)
         for slot, branch in active.items():
-            ids = branch.guide.allowed(branch.answer.tokens) if branch.guide is not None else None
+            guide = branch.request.guide
+            ids = guide.allowed(branch.answer.tokens) if guide is not None else None
             if ids is not None:
                 assert len(ids), "a guide must allow something"
                 allowed[slot] = False
                 allowed[slot, np.asarray(ids)] = True
         return allowed
 
-    def _take_out(self) -> dict[tuple[int, int], Completion]:
-        """The answers that are done; their slots are free, and the places of trunks without any."""
-        done = {}
+    def _take_out(self) -> None:
+        """Free the slots of answers that are done, and where trunks are not kept the places of
+        those without any."""
         for slot, branch in enumerate(self._slots):
-            if branch is None or branch.answer.finish is None:
+            if branch is None:
                 continue
-            answer = branch.answer.completion(len(self.sampling.alternatives))
-            done[branch.prompt, branch.number] = answer
-            branch.trunk.running -= 1
-            self._slots[slot] = None
-        for trunk in [t for t in self._held if not t.running and not t.waiting]:
-            self._until[trunk.first : trunk.first + len(trunk.row.tokens)] = 0
-            self._pool.free(trunk.first)
-            self._held.remove(trunk)
-        return done
+            if branch.request.left and branch.answer.finish is None:
+                branch.answer.finish = "left"
+            if branch.answer.finish is not None:
+                branch.trunk.running -= 1
+                self._slots[slot] = None
+        for trunk in self._held:
+            trunk.leave()
+        if not self.keep:
+            for trunk in [trunk for trunk in self._held if trunk.idle]:
+                self._let_go(trunk)
+
+    def _let_go(self, trunk: Held) -> None:
+        self._until[trunk.first : trunk.first + len(trunk.visible_until())] = 0
+        self._pool.free(trunk.first)
+        self._held.remove(trunk)
+
+
+def _add(branch: _Branch, choice: Choice) -> None:
+    """A step's choice for the branch."""
+    most = branch.request.sampling.likeliest
+    ids, logprobs = (np.asarray(one)[:most] for one in (choice.likeliest, choice.of_likeliest))
+    told = tuple(zip(ids.tolist(), logprobs.tolist(), strict=True))
+    alternatives = np.asarray(choice.alternatives)
+    branch.answer.add(int(choice.token), float(choice.logprob), alternatives, told)

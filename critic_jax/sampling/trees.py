@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
+
+import numpy as np
 
 from critic_jax.errors import InputError
 from critic_jax.models.config import TowerConfig
@@ -73,13 +75,19 @@ def _within(prompts: Sequence[Path], alike: list[int], places: int) -> list[Trun
     return found
 
 
-def trunk_row(prompts: Sequence[Path], trunk: Trunk, tower: TowerConfig) -> Row:
+def trunk_row(prompts: Sequence[Path], places: int, tower: TowerConfig) -> Row:
     """The packed row of a trunk; the index of each path's last token is where a branch begins."""
-    paths = [prompts[m] for m in trunk.prompts]
     tile_shape = (tower.tile_size, tower.tile_size, 3)
-    members = list(range(len(paths)))
-    tiles = tile_count(paths, members)
-    return pack(paths, [members], trunk.places, tiles, tile_shape, tower.patches)
+    members = list(range(len(prompts)))
+    tiles = tile_count(prompts, members)
+    return pack(prompts, [members], places, tiles, tile_shape, tower.patches)
+
+
+def rest_row(rests: Sequence[Path], depth: int, tower: TowerConfig) -> Row:
+    """The row of what prompts have behind their first `depth` tokens, as long as a power of two."""
+    tokens = size(build(token_keys(rests), range(len(rests))))
+    row = trunk_row(rests, max(64, 1 << (tokens - 1).bit_length()), tower)
+    return replace(row, position=row.position + np.int32(depth))
 
 
 def bucket(size: int) -> int:

@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 from transformers import RepetitionPenaltyLogitsProcessor
 
 from critic_jax.errors import InputError
-from critic_jax.sampling.choose import Sampling, choose
+from critic_jax.sampling.choose import Sampling, choose, dynamic
 
 DRAWS = 20_000
 LOGITS = np.array([2.0, -1.0, 0.5, 3.0, 1.5, -2.0, 0.0, 2.5, -0.5, 1.0], np.float32)
@@ -21,8 +21,8 @@ CHOOSE = jax.jit(choose)
 def draw(sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and log-probabilities of `DRAWS` rows with the same logits."""
     rows = (np.tile(LOGITS, (DRAWS, 1)), np.tile(SEEN, (DRAWS, 1)))
-    token, logprob, _ = CHOOSE(*rows, KEYS, sampling.dynamic())
-    return np.asarray(token), np.asarray(logprob)
+    found = CHOOSE(*rows, KEYS, dynamic([sampling] * DRAWS))
+    return np.asarray(found.token), np.asarray(found.logprob)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -93,7 +93,7 @@ def test_the_penalty_is_that_of_transformers(penalty: float) -> None:
     seen = np.zeros((DRAWS, 10), bool)
     np.put_along_axis(seen, generated, True, axis=1)
     sampling = Sampling(repetition_penalty=penalty)
-    token, _, _ = CHOOSE(logits, seen, KEYS, sampling.dynamic())
+    token = np.asarray(CHOOSE(logits, seen, KEYS, dynamic([sampling] * DRAWS)).token)
     processor = RepetitionPenaltyLogitsProcessor(penalty)
     theirs = processor(torch.from_numpy(generated), torch.from_numpy(logits.copy())).argmax(-1)
     np.testing.assert_array_equal(token, theirs.numpy())
@@ -101,12 +101,37 @@ def test_the_penalty_is_that_of_transformers(penalty: float) -> None:
 
 
 def test_a_row_draws_by_its_own_key() -> None:
-    dynamic = Sampling(temperature=1.0).dynamic()
+    settings = dynamic([Sampling(temperature=1.0)] * DRAWS)
     rows = (jnp.tile(LOGITS, (DRAWS, 1)), jnp.zeros((DRAWS, 10), bool))
-    forward = np.asarray(CHOOSE(*rows, KEYS, dynamic)[0])
-    backward = np.asarray(CHOOSE(*rows, KEYS[::-1], dynamic)[0])
+    forward = np.asarray(CHOOSE(*rows, KEYS, settings).token)
+    backward = np.asarray(CHOOSE(*rows, KEYS[::-1], settings).token)
     np.testing.assert_array_equal(forward, backward[::-1])
     assert len(set(forward)) == 10
+
+
+def test_each_row_is_drawn_by_settings_of_its_own() -> None:
+    kinds = [
+        Sampling(),
+        Sampling(temperature=0.6),
+        Sampling(temperature=2.0, top_k=4),
+        Sampling(temperature=1.0, top_p=0.7, alternatives=(3, 1, 2)),
+        Sampling(temperature=1.0, top_k=6, top_p=0.9, repetition_penalty=1.3, likeliest=2),
+        Sampling(repetition_penalty=1.5, alternatives=(4,)),
+    ]
+    rows = (np.tile(np.repeat(LOGITS, 3), (DRAWS, 1)), np.tile(np.repeat(SEEN, 3), (DRAWS, 1)))
+    mixed = CHOOSE(*rows, KEYS, dynamic([kinds[n % len(kinds)] for n in range(DRAWS)]))
+    for n, kind in enumerate(kinds):
+        alone = CHOOSE(*rows, KEYS, dynamic([kind] * DRAWS))
+        np.testing.assert_array_equal(mixed.token[n :: len(kinds)], alone.token[n :: len(kinds)])
+        asked = len(kind.alternatives)
+        np.testing.assert_array_equal(
+            mixed.alternatives[n :: len(kinds), :asked], alone.alternatives[n :: len(kinds), :asked]
+        )
+    logp = np.log(softmax(np.repeat(LOGITS, 3)))
+    np.testing.assert_array_equal(
+        mixed.likeliest[:, :6], np.tile([9, 10, 11, 21, 22, 23], (DRAWS, 1))
+    )
+    np.testing.assert_allclose(mixed.of_likeliest[0], np.sort(logp)[::-1][:20], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +146,7 @@ def test_a_row_draws_by_its_own_key() -> None:
         ("repetition_penalty", 0.0),
         ("seed", -1),
         ("seed", 2**32),
+        ("likeliest", 21),
     ],
 )
 def test_a_wrong_setting_is_named(setting: str, value: float) -> None:

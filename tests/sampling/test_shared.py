@@ -89,9 +89,11 @@ def test_a_path_that_ends_within_another_and_equal_ones(model: Llava) -> None:
 def test_a_picture_is_read_once(model: Llava, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = []
 
-    def watched(graphs: object, weights: object, pool: object, row: object, at: int) -> object:
+    def watched(
+        graphs: object, weights: object, pool: object, row: object, *place: object
+    ) -> object:
         rows.append(row)
-        return prefill(graphs, weights, pool, row, at)
+        return prefill(graphs, weights, pool, row, *place)
 
     prefill = running.prefill
     monkeypatch.setattr(running, "prefill", watched)

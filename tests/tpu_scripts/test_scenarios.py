@@ -1,6 +1,7 @@
 """What befalls a pod, and what its scripts make of it: each ends saying what is still billed."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -53,7 +54,8 @@ def test_a_run_from_settings_to_its_end_leaves_nothing(world: PodWorld) -> None:
     (attempt,) = (world.bucket / "logs/first").iterdir()
     logs = {log.name: log.read_text() for log in attempt.iterdir()}
     assert sorted(logs) == ["critic-w-0.log", "critic-w-1.log"]
-    assert logs["critic-w-1.log"] == "critic-w-1 begins behind step 0\n"
+    # The first worker may have taken a step before the second one looks.
+    assert re.fullmatch(r"critic-w-1 begins behind step \d\n", logs["critic-w-1.log"])
     kept = (world.here / "runs/pods/critic/log").read_text()
     assert "create.sh: asking for critic (v4-16" in kept and "run.sh: done" in kept
 

@@ -1,0 +1,52 @@
+"""What the sampler is asked: a prompt, how to answer it, and how far the answers are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from critic_jax.sampling.choose import Sampling
+from critic_jax.sampling.completion import Answer, Completion
+from critic_jax.sampling.guide import Guide
+from critic_jax.sampling.trees import identities
+from critic_jax.tree import Path
+
+
+@dataclass(eq=False)
+class Request:
+    """`n` answers to a prompt.
+
+    identity: what random keys are made from, beside the settings' seed and an answer's number; by
+    default `trees.identities` of the prompt alone. watch: called with the request whenever its
+    answers have grown, by whoever samples. left: nobody wants the answers any more. error: why
+    there are none.
+    """
+
+    prompt: Path
+    sampling: Sampling
+    n: int = 1
+    guide: Guide | None = None
+    identity: tuple[int, int] | None = None
+    watch: Callable[[Request], None] | None = None
+    answers: dict[int, Answer] = field(default_factory=dict)
+    left: bool = False
+    error: Exception | None = None
+
+    def __post_init__(self) -> None:
+        if self.identity is None:
+            (self.identity,) = identities([self.prompt])
+
+    @property
+    def done(self) -> bool:
+        """Whether all its answers have ended, one way or another."""
+        if self.left or self.error is not None:
+            return True
+        ended = sum(answer.finish is not None for answer in self.answers.values())
+        return ended == self.n
+
+    def completions(self) -> list[Completion]:
+        """Its answers, which are all done, in the order of their numbers. Raises its error."""
+        if self.error is not None:
+            raise self.error
+        asked = len(self.sampling.alternatives)
+        return [self.answers[number].completion(asked) for number in range(self.n)]
