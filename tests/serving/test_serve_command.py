@@ -1,0 +1,135 @@
+"""`critic-jax serve` as a command of its own: it starts, answers, and stops when it is asked to."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tiny_critic import tiny_checkpoint
+
+from critic_jax.checkpoints import save_checkpoint
+from critic_jax.cli import main
+
+ASKED = {"messages": [{"role": "user", "content": "Which digit is it?"}], "max_tokens": 48}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served") / "tiny"
+    save_checkpoint(folder, tiny_checkpoint(max_new_tokens=48))
+    return folder
+
+
+class Process:
+    """The command, and what it has said on stderr."""
+
+    def __init__(self, *words: str | Path) -> None:
+        command = "import sys; from critic_jax.cli import main; sys.exit(main())"
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", command, "serve", "--port", "0", *map(str, words)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        self.said.extend(iter(self.process.stderr.readline, ""))
+
+    def find(self, pattern: str, seconds: float = 120) -> str:
+        """The first group of a line that has been or will be said."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            for line in list(self.said):
+                if found := re.search(pattern, line):
+                    return found[1]
+            assert self.process.poll() is None or self._reader.is_alive(), self.said
+            time.sleep(0.02)
+        raise AssertionError(self.said)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(60)
+        self._reader.join(10)
+        return code
+
+
+@pytest.fixture
+def serving(checkpoint: Path) -> Iterator[Process]:
+    found = Process(
+        *("--model", checkpoint, "--prompt-tokens", 256, "--new-tokens", 48, "--batch", 4)
+    )
+    yield found
+    found.process.kill()
+    found.process.wait()
+
+
+def test_it_warms_up_answers_and_finishes_what_runs(serving: Process) -> None:
+    """SIGTERM under load: who is being answered is answered, who comes then is told, code 0."""
+    url = serving.find(r"listens at (http://127\.0\.0\.1:\d+/v1)")
+    with httpx.Client(timeout=60) as client:
+        assert client.get(url.replace("/v1", "/healthz")).status_code == 200
+        assert float(serving.find(r"ready after ([\d.]+) s")) > 0
+        assert client.get(url.replace("/v1", "/readyz")).status_code == 200
+        answers: list[int] = []
+
+        def ask(number: int) -> None:
+            body: dict[str, Any] = ASKED | {"n": 4, "temperature": 1.0, "seed": number}
+            found = client.post(url, json=body)
+            answers.append(found.status_code)
+            assert len(found.json()["choices"]) == 4
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        metrics = url.replace("/v1", "/metrics")
+        while "critic_jax_requests_running 0.0" in client.get(metrics).text:
+            time.sleep(0.005)
+        serving.process.send_signal(signal.SIGTERM)
+        serving.find(r"(stopping); \d+ running requests are finished first")
+        try:
+            late = httpx.post(url, json=ASKED)
+            assert late.status_code == 503 and late.headers["retry-after"] == "5"
+            assert "the server is stopping" in late.json()["error"]["message"]
+            assert client.get(url.replace("/v1", "/readyz")).text == "stopping\n"
+        finally:
+            for thread in threads:
+                thread.join()
+    assert answers == [200] * 6
+    assert serving.process.wait(60) == 0
+
+
+def test_an_idle_server_stops_at_once(checkpoint: Path) -> None:
+    process = Process("--model", checkpoint, "--prompt-tokens", 64, "--no-warm-up")
+    process.find(r"(ready) after")
+    assert process.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--model", "MODEL", "--picture-folders", "nowhere"], "nowhere is no folder"),
+        (["--model", "MODEL", "--host", "203.0.113.7"], "203.0.113.7:8000: cannot be listened at"),
+        (["--model", "MODEL", "--port", "99999"], "127.0.0.1:99999: cannot be listened at"),
+        (["--model", "MODEL", "--port", "0", "--memory", "1KB"], "a memory of 1000 bytes holds"),
+        (["--model", "no/such/folder/anywhere", "--port", "0"], "no/such/folder/anywhere"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(
+    words: list[str], said: str, checkpoint: Path, capsys: Any
+) -> None:
+    assert main(["serve", *(str(checkpoint) if w == "MODEL" else w for w in words)]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
