@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ import critic_jax.cli
 ROOT = Path(__file__).parents[1]
 # Source folder -> package in the wheel.
 FOLDERS = {"critic_jax": "critic_jax", "data_tools": "critic_data", "configs": "critic_configs"}
+# The only room that may import what an extra of its own brings.
+SERVING = "critic_jax/serving"
 SCRIPTS = {"critic-jax": critic_jax.cli.VERBS, "critic-data": critic_data.cli.VERBS}
 
 
@@ -133,13 +136,18 @@ def test_the_wheel_installs_into_an_empty_environment(
     new_environment(environment)
     install(environment, wheel)
     check_every_verb_answers(environment, outside)
-    # Every module imports there: nothing leans on a package that only tests or extras bring.
+    # Every module imports there: nothing leans on a package that only tests or extras bring, but
+    # for the endpoint, whose verb says what it lacks.
     modules = [
         ".".join([package, *file.relative_to(clone / folder).with_suffix("").parts])
         for folder, package in FOLDERS.items()
         for file in sorted((clone / folder).rglob("*.py"))
-        if file.name != "__init__.py"
+        if file.name != "__init__.py" and not file.is_relative_to(clone / SERVING)
     ]
+    served = (environment / "bin/critic-jax", "serve", "--model", "m")
+    lacking = subprocess.run(served, cwd=outside, capture_output=True, text=True)
+    assert lacking.returncode == 2 and lacking.stderr.count("\n") == 1
+    assert "pip install 'critic-jax[serve]'" in lacking.stderr
     call(environment / "bin/python", "-c", f"import {', '.join(modules)}", cwd=outside)
 
 
@@ -164,18 +172,29 @@ def test_rooms_that_loader_processes_import_know_no_jax(room: str, tmp_path: Pat
 
 
 def test_dependencies_are_what_the_code_imports() -> None:
+    files = [file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py")]
+    served = [file for file in files if file.is_relative_to(ROOT / SERVING)]
+    needed = packages_of(file for file in files if file not in served)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert named_in(project["dependencies"]) == needed
+    assert named_in(project["optional-dependencies"]["serve"]) == packages_of(served) - needed
+
+
+def named_in(lines: Iterable[str]) -> set[str]:
+    return {canonicalize_name(Requirement(line).name) for line in lines}
+
+
+def packages_of(files: Iterable[Path]) -> set[str]:
+    """What must be installed for them to be imported."""
     imported = {
         name.split(".")[0]
-        for folder in FOLDERS
-        for file in (ROOT / folder).rglob("*.py")
+        for file in files
         for node in ast.walk(ast.parse(file.read_text()))
         for name in imported_modules(node)
     }
     foreign = imported - sys.stdlib_module_names - set(FOLDERS.values())
     owner = importlib.metadata.packages_distributions()
-    needed = {canonicalize_name(owner[name][0]) for name in foreign}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {canonicalize_name(Requirement(line).name) for line in project["dependencies"]} == needed
+    return {canonicalize_name(owner[name][0]) for name in foreign}
 
 
 def imported_modules(node: ast.AST) -> list[str]:

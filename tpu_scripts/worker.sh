@@ -43,7 +43,7 @@ lock() {
   [[ ! -s bucket/install/$3.txt ]] || { echo "the versions of $3 are worked out already"; return; }
   need_uv
   source_of "$2"
-  uv pip compile --quiet --python-version 3.12 --extra tpu --extra gcs \
+  uv pip compile --quiet --python-version 3.12 --extra tpu --extra gcs --extra serve \
     --output-file critic-versions.txt critic-source/critic_jax/pyproject.toml
   cp critic-versions.txt "bucket/install/$3.txt"
 }

@@ -17,6 +17,7 @@ from tiny_critic import tiny_checkpoint
 
 from critic_jax.checkpoints import save_checkpoint
 from critic_jax.cli import main
+from critic_jax.demo.digits import make_digits, write_pictures
 
 ASKED = {"messages": [{"role": "user", "content": "Which digit is it?"}], "max_tokens": 48}
 
@@ -69,7 +70,7 @@ class Process:
 @pytest.fixture
 def serving(checkpoint: Path) -> Iterator[Process]:
     found = Process(
-        *("--model", checkpoint, "--prompt-tokens", 256, "--new-tokens", 48, "--batch", 4)
+        *("--model", checkpoint, "--prompt-tokens", 512, "--new-tokens", 48, "--batch", 4)
     )
     yield found
     found.process.kill()
@@ -109,6 +110,23 @@ def test_it_warms_up_answers_and_finishes_what_runs(serving: Process) -> None:
                 thread.join()
     assert answers == [200] * 6
     assert serving.process.wait(60) == 0
+
+
+def test_the_pages_clients(serving: Process, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    """The Python of docs/serve.md, as it stands there but for the port."""
+    write_pictures(make_digits().heldout, tmp_path / "runs/demo/heldout/pictures")
+    monkeypatch.chdir(tmp_path)
+    url = serving.find(r"listens at (http://127\.0\.0\.1:\d+/v1)")
+    page = (Path(__file__).parents[2] / "docs/serve.md").read_text()
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    for block in blocks:
+        exec(block.replace("http://127.0.0.1:8000/v1", url), names)
+    assert len(blocks) == 2
+    assert names["answer"].model == "tiny" and names["answer"].usage.completion_tokens <= 16
+    assert names["ranked"]["state"] in ("value", "tie", "unparsed")
+    assert len(names["ranked"]["pairs"]) == 6
+    assert str(names["answer"].usage.total_tokens) in capsys.readouterr().out
 
 
 def test_an_idle_server_stops_at_once(checkpoint: Path) -> None:

@@ -76,7 +76,7 @@ def table(page: Path) -> list[list[str]]:
 def test_the_verbs_that_jobs_run_exist() -> None:
     text = "".join(path.read_text() for path in USER)
     verbs = set(re.findall(r"critic-jax (\w+) ", text))
-    assert {"train", "judge", "convert"} <= verbs <= set(VERBS) | COMING
+    assert {"train", "judge", "convert", "serve"} <= verbs <= set(VERBS) | COMING
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,21 @@ def test_judging_wants_a_slice_of_one_machine(world: PodWorld) -> None:
         *("critic-jax", "judge", "--model", "bucket/critic", "--input", "bucket/pairs/input.jsonl"),
         *("--output", "bucket/runs/first/results.jsonl", "--order", "both"),
     ]
+
+
+def test_an_endpoint_is_started_and_the_way_to_it_told(world: PodWorld) -> None:
+    code, said = world.call("serve.sh", "bucket/critic")
+    assert code == 2 and "critic-jax serve runs on one" in said
+    world.settings(TYPE="v5e-8")
+    code, said = world.call("serve.sh")
+    assert code == 2 and "give the model" in said
+    code, said = world.call("serve.sh", "bucket/critic", "--weights", "int8", "--dry-run")
+    asked = shlex.split(remote(said)[-1])
+    assert code == 0 and asked[asked.index("--") + 1 :] == [
+        *("critic-jax", "serve", "--model", "bucket/critic", "--port", "8000"),
+        *("--weights", "int8"),
+    ]
+    assert "-- -N -L 8000:127.0.0.1:8000" in said
 
 
 def printed(said: str) -> list[list[str]]:
@@ -155,6 +170,7 @@ def test_a_dry_run_does_nothing_and_prints_what_the_pages_know(
 ) -> None:
     world.settings(TYPE="v5e-8")
     words = {"convert.sh": ["org/model", "start"], "judge.sh": ["m", "i"], "run.sh": ["align"]}
+    words["serve.sh"] = ["m"]
     code, said = world.call(script.name, "--dry-run", *words.get(script.name, []))
     assert code == 0 and world.calls() == [], said
     assert [p.name for p in world.here.iterdir()] == ["pod.env"]
