@@ -115,6 +115,8 @@ class JudgeOptions:
     """Ask for no reason. Two scores end with their line; otherwise only a verdict is allowed."""
     probabilities: bool = False
     """Also tell what the probabilities of the verdict's tokens say: expected score, preference."""
+    relative: Literal["scores", "verdict", "probability"] | None = None
+    """What rewards of rankings are made of; by default scores where the template asks for two."""
     reasks: int = 0
     """Sample an answer that cannot be read anew, so often at most."""
     constrained: bool = False

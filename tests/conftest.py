@@ -26,9 +26,25 @@ import pytest
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
+# Rooms whose tests are of what is computed, not how fast: their programs run once or twice.
+QUICK = ("alignment", "judging", "sampling", "serving", "training")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In these rooms programs compile in half the time, but for modules that say FULLY_COMPILED:
+    those that hold numbers against another's."""
+    quick = request.path.parent.name in QUICK and not getattr(
+        request.module, "FULLY_COMPILED", False
+    )
+    jax.config.update("jax_disable_most_optimizations", quick)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="module")
 def quickly_compiled() -> Iterator[None]:
-    """For tests of what is computed: programs that run once compile in half the time."""
+    """The same, for a module of another room."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from critic_jax.judging.endpoint import Policy
 from critic_jax.judging.judgment import Judgment, Order
 from critic_jax.judging.lines import JudgeLine, read_judge_lines
 from critic_jax.judging.partial import Partial
-from critic_jax.judging.rank import ordered_pairs
+from critic_jax.judging.rank import Relative, check_relative, ordered_pairs
 from critic_jax.judging.rank_lines import rank_fields
 from critic_jax.judging.remote import RemoteCritic, check_remote
 from critic_jax.judging.summary import summarise
@@ -44,6 +44,7 @@ def judge_file(
     policy: Policy | None = None,
     asking: Asking = Asking(),  # noqa: B008 (frozen)
     memory: int | None = None,
+    relative: Relative | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Judge every line of `input` into `output`; returns the summary, also written beside it.
@@ -58,14 +59,18 @@ def judge_file(
 
     cache: a folder of judgments to take from and to add to. endpoint: the address of another judge,
     asked for `model` as `policy` says. asking: how each question is asked; a result holds what is
-    not as usual. memory: bytes, as `Engine` takes them. settings: of `Sampling`, instead of what
-    the checkpoint prescribes.
+    not as usual. memory: bytes, as `Engine` takes them. relative: what the rewards of rankings are
+    made of, by default two scores where the template asks for them, else verdicts. settings: of
+    `Sampling`, instead of what the checkpoint prescribes.
     """
+    if relative == "probability":
+        asking = replace(asking, probabilities=True)
     if endpoint:
         check_remote(asking)
     name = model if endpoint else model_name(model)
     lines, rejected = _sort_out(input, skip_bad, limit)
-    partial = Partial(output, name, {"asking": asking.wishes() or None})
+    _check_relative(lines, relative, input)
+    partial = Partial(output, name, {"asking": asking.wishes() or None, "relative": relative})
     wanted = [
         _Wanted(line, o, order == "both" and line.pairwise)
         for line in lines
@@ -78,7 +83,7 @@ def judge_file(
         critic = _load(model, endpoint, policy, memory, settings)
         partial.check_fingerprint(critic.fingerprint)
         kept = JudgmentCache(cache, critic.fingerprint, name, asking) if cache else None
-        run = _Run(critic, asking, partial, output.parent, kept, skip_bad, rejected)
+        run = _Run(critic, asking, relative, partial, output.parent, kept, skip_bad, rejected)
         run.judge(waiting, sum(one.questions for one in wanted))
         if isinstance(critic, RemoteCritic):
             usage = {"requests": critic.endpoint.requests, "tokens": critic.endpoint.tokens}
@@ -133,18 +138,18 @@ class _Wanted:
             return pair_asks(visuals, line.template, line.texts, line.responses, pairs)
         return [Ask(visuals, line.template, line.texts, self.order)]
 
-    def result(
-        self, judgments: Sequence[Judgment], fingerprint: str, asking: Asking, folder: Path
-    ) -> dict[str, Any]:
-        """The line that goes into the results, which stand in `folder`, from what was answered."""
+    def result(self, judgments: Sequence[Judgment], run: _Run) -> dict[str, Any]:
+        """The line that goes into the results, from what was answered."""
         ranked = len(self.line.responses)
-        said = rank_fields(judgments, ranked) if ranked else judgments[0].to_dict()
-        fields = {"id": self.line.id, **said, "fingerprint": fingerprint}
-        if wishes := asking.wishes():
+        said = rank_fields(judgments, ranked, run.relative) if ranked else judgments[0].to_dict()
+        fields = {"id": self.line.id, **said, "fingerprint": run.critic.fingerprint}
+        if wishes := run.asking.wishes():
             fields["asking"] = wishes
+        if run.relative is not None:
+            fields["relative"] = run.relative
         if self.both:
             fields["order"] = self.order
-        return fields | self.line.shown(folder)
+        return fields | self.line.shown(run.folder)
 
 
 @dataclass
@@ -153,6 +158,7 @@ class _Run:
 
     critic: Critic | RemoteCritic
     asking: Asking
+    relative: Relative | None
     partial: Partial
     folder: Path
     cache: JudgmentCache | None
@@ -206,8 +212,7 @@ class _Run:
             said[places[number]] = answer
             if len(said) == one.questions:
                 ordered = [said[place] for place in range(len(said))]
-                fingerprint = self.critic.fingerprint
-                self.partial.write(one.result(ordered, fingerprint, self.asking, self.folder))
+                self.partial.write(one.result(ordered, self))
                 yield one.questions
         for line, error in refused.values():  # once the others are written
             self._reject(line, error)
@@ -270,6 +275,20 @@ def _load(
         if value is not None:
             raise InputError(f"{name}: an endpoint takes none; leave it out")
     return RemoteCritic(endpoint, model, policy or Policy(), **given)
+
+
+def _check_relative(lines: Sequence[JudgeLine], relative: Relative | None, path: Path) -> None:
+    """Raise InputError where no line is ranked by it."""
+    if relative is None:
+        return
+    ranked = [line for line in lines if line.responses]
+    if not ranked:
+        raise InputError(f"{path}: relative is for lines with responses to rank; there are none")
+    for line in ranked:
+        try:
+            check_relative(line.template, relative)
+        except InputError as error:
+            raise InputError(f"{line.where}: {error}") from None
 
 
 def _sort_out(

@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from critic_jax.judging.judgment import Judgment
-from critic_jax.judging.rank import Ranking, check_relative, ordered_pairs, ranking
+from critic_jax.judging.rank import Ranking, Relative, check_relative, ordered_pairs, ranking
 from critic_jax.judging.templates import get_template
 
 
-def rank_fields(judgments: Sequence[Judgment], count: int) -> dict[str, Any]:
+def rank_fields(
+    judgments: Sequence[Judgment], count: int, relative: Relative | None = None
+) -> dict[str, Any]:
     """The fields of a result that ranks `count` answers, from its pairs' judgments in order.
 
-    rewards and ranking: those of `rank.Ranking`, best first. state: `unparsed` where an answer has
+    relative: what rewards are made of, by default as in `rank.check_relative`. rewards and ranking:
+    those of `rank.Ranking`, best first. state: `unparsed` where an answer has
     no pair that was parsed in both orders, `tie` where no single answer is best.
     """
     template = get_template(judgments[0].template)
     pairs = ordered_pairs(count)
-    return ranked_fields(ranking(count, pairs, judgments, check_relative(template, None)))
+    return ranked_fields(ranking(count, pairs, judgments, check_relative(template, relative)))
 
 
 def ranked_fields(ranked: Ranking) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from critic_jax.sampling.run import WAITING, Run
 from critic_jax.sampling.trees import identities, trunks
 from critic_jax.tree import Path
 
+AHEAD = 64
+"""Of how many that wait it is looked at which begin alike."""
+
 
 class Service:
     """Samples from an engine's model, on a thread of its own: nobody else may use that engine.
@@ -138,7 +141,8 @@ class Service:
             self._waiting = [request for request in self._waiting if not request.left]
             if not self._waiting:
                 return []
-            found = trunks([request.prompt for request in self._waiting], self.shape.places)
+            ahead = [request.prompt for request in self._waiting[:AHEAD]]
+            found = trunks(ahead, self.shape.places)
             (alike,) = (trunk.prompts for trunk in found if 0 in trunk.prompts)
             chosen = [self._waiting[number] for number in alike]
             self._waiting = [r for n, r in enumerate(self._waiting) if n not in set(alike)]

@@ -66,7 +66,7 @@ class Endpoint:
         self.chat = Chat(critic, service, self.pictures, limits, keep_order)
         self.metrics = Metrics(service)
         self.ready = self.draining = False
-        self.running = 0
+        self.running = self.held = 0  # requests, and bytes of their bodies
         self._key, self._created = key, int(time.time())
         self._aliases: set[str] = set()
         # A thread waits for each judgment.
@@ -109,6 +109,7 @@ class Endpoint:
 
             def ended() -> None:
                 self.running -= runs
+                self.held -= getattr(request.state, "held", 0)
                 self.metrics.requests.labels(path, status).inc()
                 self.metrics.seconds.labels(path).observe(time.monotonic() - begun)
 
@@ -263,8 +264,12 @@ class Endpoint:
         content = bytearray()
         async for piece in request.stream():
             content += piece
+            self.held += len(piece)
+            request.state.held = len(content)
             if len(content) > most:
                 raise Refused(413, f"the body has more than {most} bytes")
+            if self.held > self.limits.bodies:
+                raise Refused(429, "too much is on its way; come again in a moment", retry_after=1)
         return bytes(content)
 
 

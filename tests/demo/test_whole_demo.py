@@ -77,9 +77,9 @@ def test_2000_lines_killed_five_times_equal_an_uninterrupted_run(digits_run: Pat
     source = write_json_lines(digits_run / "heldout/storm.jsonl", lines)
     whole, output = digits_run / "whole/results.jsonl", digits_run / "storm/results.jsonl"
     words = ["judge", "--model", digits_run / "critic", "--input", source, "--no-cache", "--output"]
-    finish(start(*words, whole))
+    finish(start(*words, whole, quick=False))
     partial = output.with_name("results.jsonl.partial")
-    kill_while_it_writes([*words, output], [partial], kills=5, seed=0)
+    kill_while_it_writes([*words, output], [partial], kills=5, seed=0, quick=False)
     found = [result for _, result in read_json_lines(output)]
     assert len(found) == 2000 and [r["id"] for r in found] == [line["id"] for line in lines]
     assert output.read_bytes() == whole.read_bytes()

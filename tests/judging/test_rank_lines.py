@@ -144,6 +144,44 @@ def test_a_file_of_rankings(source: Path, critic_folder: Path, script: Any, caps
     assert output.read_text() == "".join(text) and len(engine.asked) == 18 + 16
 
 
+def test_rewards_of_verdicts_alone(
+    source: Path, critic_folder: Path, script: Any, capsys: Any
+) -> None:
+    """A win counts one, whatever the scores say; a file is made of one kind of rewards."""
+    script(by_quality)
+    output = source.with_name("out.jsonl")
+    words = ["judge", "--model", str(critic_folder), "--input", str(source), "--no-cache"]
+    words += ["--output", str(output)]
+    assert main([*words, "--relative", "verdict"]) == 0
+    found = {r["id"]: r for r in read_results(output)}
+    # Shown first, "a" is no worse than "aa" by the point that its place gives: a tie, then a loss.
+    assert found["r"]["rewards"] == [-2.0, 5.0, -5.0, 2.0] and found["r"]["ranking"] == [1, 3, 0, 2]
+    assert {r["relative"] for r in found.values()} == {"verdict"}
+    kept = output.read_bytes()
+    assert main([*words, "--relative", "scores"]) == 2
+    assert "relative" in capsys.readouterr().err and output.read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("line", "relative", "reason"),
+    [
+        ({"response": "a"}, "verdict", "relative is for lines with responses to rank; there are"),
+        (
+            {"responses": ["a", "b"], "template": "wildvision"},
+            "scores",
+            "in.jsonl line 1: template",
+        ),
+    ],
+)
+def test_rewards_of_what_is_not_there_are_told(
+    line: dict[str, Any], relative: str, reason: str, tmp_path: Path, capsys: Any
+) -> None:
+    source = write_json_lines(tmp_path / "in.jsonl", [{"id": "1", "question": "?", **line}])
+    words = ["judge", "--model", "none", "--input", str(source), "--output", str(tmp_path / "o")]
+    assert main([*words, "--relative", relative]) == 2
+    assert reason in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [

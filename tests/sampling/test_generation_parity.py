@@ -20,6 +20,8 @@ from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.engine import Engine
 from critic_jax.tree import Path as TokenPath
 
+FULLY_COMPILED = True
+
 LENGTH = 24
 # Chosen so that some answers stop and some don't.
 STOPS = (225, 363, 404)

@@ -234,6 +234,24 @@ def test_a_full_queue_says_when_to_come_again(serving: Serving) -> None:
         assert answers == [200, 200] and other.chat().status_code == 200
 
 
+def test_bodies_together_are_bounded(serving: Serving) -> None:
+    body = json.dumps({"messages": [TEXT], "max_tokens": 2, "user": "x" * 3000}).encode()
+    with serving({"bodies": 10_000}) as other:
+        where = urlsplit(other.url)
+        head = f"POST /v1 HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        slow = [socket.create_connection((where.hostname, where.port)) for _ in range(3)]
+        for connection in slow:
+            connection.sendall(head + body[:-1])
+        wait_for(lambda: other.endpoint.held > 9000)
+        assert "too much is on its way" in other.refusal(429, body)
+        for connection in slow:
+            connection.sendall(body[-1:])
+            assert b" 200 " in connection.recv(4096).split(b"\r\n")[0]
+            connection.close()
+        assert other.chat().status_code == 200
+        wait_for(lambda: other.endpoint.held == 0)
+
+
 def test_an_answer_that_takes_too_long_is_given_up(serving: Serving) -> None:
     with serving({"seconds": 0.01}) as other:
         body = {"messages": [TEXT], "max_tokens": 64, "n": 16, "temperature": 1.5}

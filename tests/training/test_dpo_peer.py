@@ -19,6 +19,8 @@ from critic_jax.models.build import Params
 from critic_jax.training.dpo import DpoLoss, make_reference, make_total
 from critic_jax.training.sft import StepOptions
 
+FULLY_COMPILED = True
+
 TILE = 56
 FLOAT32 = jnp.dtype(jnp.float32)
 LOSS = DpoLoss(beta=0.2, label_smoothing=0.1, alpha=1.5, gamma=0.5)

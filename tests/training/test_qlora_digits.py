@@ -13,6 +13,8 @@ from critic_jax.evaluation.agreement import agreement
 from critic_jax.files import write_json_lines
 from critic_jax.judging.batch import judge_file
 
+FULLY_COMPILED = True
+
 RECORDS, PAIRS = 1_500, 200
 OTHER = {"[first]": "[second]", "[second]": "[first]", "[[A]]": "[[B]]", "[[B]]": "[[A]]"}
 
