@@ -250,6 +250,29 @@ def preferences(options: PreferencesOptions) -> None:
     show({"output": options.output, **counts}, as_json=options.json)
 
 
+@dataclass(frozen=True)
+class RecipeOptions:
+    """Make a whole critic set as a TOML file says; goes on by itself where it was stopped.
+
+    The file names an output folder and a table for each step, whose fields are the options of the
+    verb of that name: [answers], [pointwise], [pairwise], [import], [quality]; [annotator] holds
+    what pointwise and pairwise have in common.
+    """
+
+    file: _File
+    """The recipe."""
+    dry_run: bool = False
+    """Tell what would be asked and what it would cost; send nothing."""
+    json: bool = False
+    """Print one JSON document."""
+
+
+def recipe(options: RecipeOptions) -> None:
+    from .recipe import make
+
+    show(make(options.file, options.dry_run), as_json=options.json)
+
+
 VERBS: dict[str, Verb] = {
     "import": Verb("make a data set of published parquet or JSON files", ImportOptions, import_),
     "validate": Verb("check every record and picture of a file", ValidateOptions, validate),
@@ -259,6 +282,7 @@ VERBS: dict[str, Verb] = {
     "preferences": Verb(
         "make prompts and pairs of published human preferences", PreferencesOptions, preferences
     ),
+    "recipe": Verb("make a whole critic set as one file says", RecipeOptions, recipe),
     **MAKING,
     **QUALITY,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def leave(
     queue: Queue,
 ) -> dict[str, Any]:
     """Write records, rejections and summary into `folder`; the summary."""
-    write_json_lines(folder / RECORDS, records)
+    _write_if_new(folder / RECORDS, records)
     write_json_lines(folder / REJECTED, rejected)
     taken, spent = queue.purse.taken, queue.purse.spent
     summary: dict[str, Any] = {
@@ -112,3 +113,12 @@ def leave(
         summary["spent"] = spent
     write_json(folder / SUMMARY, summary)
     return summary
+
+
+def _write_if_new(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """A file that is as it was keeps its time, so that an import of it is known again."""
+    part = write_json_lines(path.with_name(f"{path.name}.new"), records)
+    if path.exists() and filecmp.cmp(part, path, shallow=False):
+        part.unlink()
+    else:
+        part.replace(path)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -92,6 +92,11 @@ class AnswersOptions(AskingOptions):
 
 
 def answers(options: AnswersOptions) -> None:
+    show(run_answers(options), as_json=options.json)
+
+
+def run_answers(options: AnswersOptions) -> dict[str, Any]:
+    """What `critic-data answers` does and tells."""
     from critic_jax.judging.endpoint import Policy
 
     from .answers import Answering, make_answers, read_models
@@ -105,7 +110,7 @@ def answers(options: AnswersOptions) -> None:
         options.picture_tokens,
         options.budget,
     )
-    found = make_answers(
+    return make_answers(
         options.sources,
         options.output,
         read_models(options.models),
@@ -113,7 +118,6 @@ def answers(options: AnswersOptions) -> None:
         options.images,
         options.dry_run,
     )
-    show(found, as_json=options.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +139,14 @@ class PointwiseOptions(AnnotatorOptions):
 
 
 def pointwise(options: PointwiseOptions) -> None:
+    show(run_pointwise(options), as_json=options.json)
+
+
+def run_pointwise(options: PointwiseOptions) -> dict[str, Any]:
+    """What `critic-data pointwise` does and tells."""
     from .pointwise import BENCHMARKS, make_pointwise
 
-    found = make_pointwise(
+    return make_pointwise(
         options.input,
         options.output,
         _annotator(options),
@@ -147,7 +156,6 @@ def pointwise(options: PointwiseOptions) -> None:
         options.seed,
         options.dry_run,
     )
-    show(found, as_json=options.json)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,10 +179,15 @@ class PairwiseOptions(AnnotatorOptions):
 
 
 def pairwise(options: PairwiseOptions) -> None:
+    show(run_pairwise(options), as_json=options.json)
+
+
+def run_pairwise(options: PairwiseOptions) -> dict[str, Any]:
+    """What `critic-data pairwise` does and tells."""
     from ..sources.known_pairs import Choice
     from .pairwise import make_pairwise
 
-    found = make_pairwise(
+    return make_pairwise(
         options.sources,
         options.output,
         _annotator(options),
@@ -183,7 +196,6 @@ def pairwise(options: PairwiseOptions) -> None:
         options.seed,
         options.dry_run,
     )
-    show(found, as_json=options.json)
 
 
 def _annotator(options: AnnotatorOptions) -> "Annotator":

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -31,6 +32,11 @@ class QualityOptions:
 
 
 def quality(options: QualityOptions) -> None:
+    show(run_quality(options), as_json=options.json)
+
+
+def run_quality(options: QualityOptions) -> dict[str, Any]:
+    """What `critic-data quality` does and tells."""
     from .measure import measure, read_judged
     from .show import summaries, write_card, write_sample
 
@@ -42,7 +48,7 @@ def quality(options: QualityOptions) -> None:
         write_sample(options.page, judged, options.sample, options.seed)
     if options.card is not None:
         write_card(options.card, options.files, found, summaries(options.files))
-    show(found, as_json=options.json)
+    return found
 
 
 VERBS: dict[str, Verb] = {

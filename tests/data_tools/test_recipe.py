@@ -43,6 +43,32 @@ config = TrainConfig(
 )
 """
 
+RECIPE = """\
+output = "made"
+
+[answers]
+sources = ["chat.json"]
+models = "models.toml"
+
+[annotator]
+endpoint = "{url}"
+model = "annotator"
+
+[pointwise]
+
+[pairwise]
+sources = {sets}
+pairs = 20
+ties = 5
+
+[import]
+tokenizer = "start"
+strict = true
+
+[quality]
+sample = 20
+"""
+
 
 def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(text) for text in path.read_text().splitlines()]
@@ -62,7 +88,7 @@ def test_the_recipe_from_questions_to_twenty_steps(
 ) -> None:
     for number in range(QUESTIONS):
         (tmp_path / f"{number}.png").write_bytes(picture_file(number))
-    questions = write_json(tmp_path / "chat.json", [conversation(n) for n in range(QUESTIONS)])
+    write_json(tmp_path / "chat.json", [conversation(n) for n in range(QUESTIONS)])
     with ExitStack() as stack:
         tables = []
         for n in range(MODELS):
@@ -70,17 +96,18 @@ def test_the_recipe_from_questions_to_twenty_steps(
             chat = stack.enter_context(chatting(Chat(say=lambda _, said=say: said, usage=counted)))
             tables.append(f'[m{n}]\nendpoint = "{chat.url}"\n')
         (tmp_path / "models.toml").write_text("\n".join(tables))
-        words = ["answers", questions, "--models", tmp_path / "models.toml"]
-        assert main([*map(str, words), "--output", str(tmp_path / "answers")]) == 0
         annotator = stack.enter_context(chatting(Chat(say=Annotator(faulty=False).say)))
-        asked = ["--endpoint", annotator.url, "--model", "annotator", "--output"]
-        single = tmp_path / "pointwise"
-        answers = tmp_path / "answers" / "answers.jsonl"
-        assert main(["pointwise", str(answers), *asked, str(single)]) == 0
-        pairs, sets = tmp_path / "pairwise", rows(tmp_path, rated=40, human=9, edited=6)
-        drawn = ["--pairs", "20", "--ties", "5"]
-        assert main(["pairwise", *map(str, sets), *drawn, *asked, str(pairs)]) == 0
+        start, made = tmp_path / "start", tmp_path / "made"
+        save_checkpoint(start, tiny_checkpoint())
+        sets = [path.name for path in rows(tmp_path, rated=40, human=9, edited=6)]
+        recipe = tmp_path / "recipe.toml"
+        recipe.write_text(RECIPE.format(url=annotator.url, sets=sets))
+        assert main(["recipe", str(recipe)]) == 0
+        asked = len(annotator.bodies)
+        assert main(["recipe", str(recipe)]) == 0
+        assert len(annotator.bodies) == asked
 
+    answers, single, pairs = made / "answers/answers.jsonl", made / "pointwise", made / "pairwise"
     models = Counter(line["response_model"] for line in lines(answers))
     assert len(models) == MODELS and sum(models.values()) == 4 * QUESTIONS
     files = [single / "records.jsonl", pairs / "records.jsonl"]
@@ -92,10 +119,8 @@ def test_the_recipe_from_questions_to_twenty_steps(
     assert len({record["conversations"][0]["value"].split("\n")[1][:40] for record in compared}) > 9
 
     assert all(main(["validate", str(file)]) == 0 for file in files)
-    start, data = tmp_path / "start", tmp_path / "set"
-    save_checkpoint(start, tiny_checkpoint())
-    words = ["import", *files, "--output", data, "--tokenizer", start, "--strict"]
-    assert main([*map(str, words)]) == 0
+    assert (made / "sample.html").exists() and (made / "card.md").exists()
+    data = made / "set"
     config = tmp_path / "config.py"
     names = {"start": start, "data": data, "output": tmp_path / "run"}
     config.write_text(CONFIG.format(**{name: str(path) for name, path in names.items()}))
