@@ -100,6 +100,11 @@ class Service:
         """Requests that are being answered."""
         return len(self._active)
 
+    @property
+    def alive(self) -> bool:
+        """Whether it answers: its thread ends if a device can no longer be used at all."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Answer what has been submitted, then end."""
         with self._changed:

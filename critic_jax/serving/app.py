@@ -218,6 +218,8 @@ class Endpoint:
         return JSONResponse(models(self.critic, self._created)["data"][0])
 
     async def _health(self, request: Request) -> Response:
+        if not self.service.alive:
+            return PlainTextResponse("the sampler has ended\n", 503)
         return PlainTextResponse("ok\n")
 
     async def _readiness(self, request: Request) -> Response:

@@ -201,9 +201,9 @@ class _Reader:
 
     def _referred(self, name: Any, where: str) -> Any:
         found: Any = self._root
-        if not isinstance(name, str) or not name.startswith("#/"):
+        if not isinstance(name, str) or not (name == "#" or name.startswith("#/")):
             raise InputError(f"{where}.$ref: {name!r} is none of this schema's own, '#/...'")
-        for part in name[2:].split("/"):
+        for part in name.split("/")[1:]:
             if not isinstance(found, Mapping) or part not in found:
                 raise InputError(f"{where}.$ref: {name!r} is not there")
             found = found[part]

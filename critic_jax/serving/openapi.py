@@ -39,7 +39,7 @@ def description(with_key: bool) -> dict[str, Any]:
             )
         },
         "/v1/models": {"get": _got("The model that answers", with_key)},
-        "/healthz": {"get": _got("Whether the server runs", False, "text/plain")},
+        "/healthz": {"get": _got("Whether the server runs", False, "text/plain", "503")},
         "/readyz": {
             "get": _got("Whether it is warmed up", False, "text/plain", "503"),
         },

@@ -291,3 +291,11 @@ def test_numbers_for_prometheus(served: Served) -> None:
     for name in ("prompt_tokens_total", "answer_tokens_total", "tokens_read", "tokens_taken_over"):
         assert float(numbers[f"critic_jax_{name}"]) > 0
     assert float(numbers["critic_jax_requests_running"]) == 0
+
+
+def test_health_ends_with_the_sampler(serving: Serving) -> None:
+    with serving() as other:
+        assert other.client.get("/healthz").status_code == 200
+        other.endpoint.service.close()
+        assert other.client.get("/healthz").status_code == 503
+        assert "has been closed" in other.refusal(503, {"messages": [TEXT]})
