@@ -44,6 +44,10 @@ class Request:
         ended = sum(answer.finish is not None for answer in self.answers.values())
         return ended == self.n
 
+    def leave(self) -> None:
+        """Nobody wants the answers any more; those that are done stay."""
+        self.left = True
+
     def completions(self) -> list[Completion]:
         """Its answers, which are all done, in the order of their numbers. Raises its error."""
         if self.error is not None:

@@ -25,8 +25,9 @@ class Service:
     Whoever comes while others are answered joins them in a free slot. Prompts that begin alike and
     wait together are read together, and one that begins as an earlier one goes on from there.
 
-    prompt_tokens: of the longest prompt. new_tokens: of the longest answer. read, taken_over: so
-    far, tokens of prompts that went through the model, and that went on from an earlier prompt.
+    prompt_tokens: of the longest prompt. new_tokens: of the longest answer. So far, tokens: asked,
+    of prompts; said, of answers; read, of prompts that went through the model; taken_over, of those
+    that went on from an earlier prompt.
     """
 
     def __init__(self, engine: Engine, prompt_tokens: int, new_tokens: int) -> None:
@@ -37,7 +38,7 @@ class Service:
         self._waiting: list[Request] = []
         self._active: list[Request] = []
         self._closing = False
-        self.read = self.taken_over = 0
+        self.asked = self.said = self.read = self.taken_over = 0
         self._thread = threading.Thread(target=self._work, name="sampler", daemon=True)
         self._thread.start()
 
@@ -87,7 +88,7 @@ class Service:
                 changed.clear()
         finally:
             for request in requests:
-                request.left = True
+                request.leave()
         return [request.completions() for request in requests]
 
     @property
@@ -130,6 +131,10 @@ class Service:
                 grown, run = list(self._active), self._begin()
                 for request in grown:
                     request.error = error
+            for request in self._active:
+                if request.done:
+                    self.asked += len(request.prompt)
+                    self.said += sum(len(answer.tokens) for answer in request.answers.values())
             self._active = [request for request in self._active if not request.done]
             for request in grown:
                 if request.watch is not None:

@@ -148,12 +148,12 @@ class Endpoint:
         prepared = await asyncio.to_thread(self.chat.prepare, body)
         asked = self.chat.submit(body, prepared)
         if body.stream:
-            return _Stream(self._events(asked), lambda: self._done(asked))
+            return _Stream(self._events(asked), prepared.leave)
         try:
             await self._in_time(request, self.chat.answers(asked))
             found = self.chat.completion(asked)
         finally:
-            self._done(asked)
+            prepared.leave()
         return JSONResponse(found)
 
     async def _events(self, asked: Asked) -> AsyncIterator[str]:
@@ -169,13 +169,6 @@ class Endpoint:
             yield event(self._too_long().body())
         except Refused as refused:
             yield event(refused.body())
-
-    def _done(self, asked: Asked) -> None:
-        """Count its tokens; where it is not finished nobody waits for it any more."""
-        asked.request.left = True
-        usage = self.chat.usage(asked.request)
-        self.metrics.prompt_tokens.inc(usage["prompt_tokens"])
-        self.metrics.answer_tokens.inc(usage["completion_tokens"])
 
     async def _judge(self, request: Request) -> Response:
         body = await self._body(request, JudgeBody)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from critic_jax.sampling.service import Service
 
@@ -25,23 +28,30 @@ class Metrics:
             buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600),
             registry=self.registry,
         )
-        self.prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts")
-        self.answer_tokens = self._counter("answer_tokens", "Tokens of answers")
-        self._gauge("requests_waiting", "Requests that wait", lambda: service.waiting)
-        self._gauge("requests_running", "Requests in slots", lambda: service.active)
-        self._gauge("tokens_read", "Tokens of prompts read by the model", lambda: service.read)
-        self._gauge(
-            "tokens_taken_over",
-            "Tokens of prompts taken over from earlier ones",
-            lambda: service.taken_over,
-        )
+        self.registry.register(_OfService(service))
 
     def text(self) -> bytes:
         """The page that is scraped."""
         return generate_latest(self.registry)
 
-    def _counter(self, name: str, about: str) -> Counter:
-        return Counter(f"critic_jax_{name}", about, registry=self.registry)
 
-    def _gauge(self, name: str, about: str, read: object) -> None:
-        Gauge(f"critic_jax_{name}", about, registry=self.registry).set_function(read)  # type: ignore[arg-type]
+class _OfService:
+    """What the sampler itself counts."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        of = self._service
+        for name, about, value in (
+            ("prompt_tokens", "Tokens of prompts", of.asked),
+            ("answer_tokens", "Tokens of answers", of.said),
+            ("tokens_read", "Tokens of prompts that went through the model", of.read),
+            ("tokens_taken_over", "Tokens of prompts that others had in common", of.taken_over),
+        ):
+            yield CounterMetricFamily(f"critic_jax_{name}", about, value=value)
+        for name, about, count in (
+            ("requests_waiting", "Prompts that wait", of.waiting),
+            ("requests_running", "Prompts that are being answered", of.active),
+        ):
+            yield GaugeMetricFamily(f"critic_jax_{name}", about, value=count)

@@ -11,7 +11,7 @@ from endpoint import Serving
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case, GenerationMode
 
-SHARES = {"/v1/chat/completions": 0.6, "/v1/judge": 0.3, "/v1/models": 0.02}
+SHARES = {"/v1/chat/completions": 0.8, "/v1/judge": 0.2, "/v1/models": 0.02}
 
 
 def for_each(cases: Any, count: int, send: Callable[[Case], None]) -> None:

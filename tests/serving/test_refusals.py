@@ -288,8 +288,8 @@ def test_numbers_for_prometheus(served: Served) -> None:
     numbers = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
     told = 'critic_jax_requests_total{path="/v1/chat/completions",status="%d"}'
     assert float(numbers[told % 200]) >= 1 and float(numbers[told % 400]) >= 1
-    for name in ("prompt_tokens_total", "answer_tokens_total", "tokens_read", "tokens_taken_over"):
-        assert float(numbers[f"critic_jax_{name}"]) > 0
+    for name in ("prompt_tokens", "answer_tokens", "tokens_read", "tokens_taken_over"):
+        assert float(numbers[f"critic_jax_{name}_total"]) > 0
     assert float(numbers["critic_jax_requests_running"]) == 0
 
 
