@@ -15,7 +15,7 @@ from critic_jax.judging.batch import judge_file
 
 FULLY_COMPILED = True
 
-RECORDS, PAIRS = 1_500, 200
+RECORDS, PAIRS = 2_500, 200
 OTHER = {"[first]": "[second]", "[second]": "[first]", "[[A]]": "[[B]]", "[[B]]": "[[A]]"}
 
 
