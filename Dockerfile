@@ -13,7 +13,7 @@ WORKDIR /critic_jax
 # What a new line of code does not change: the packages.
 COPY pyproject.toml setup.py README.md LICENSE ./
 RUN mkdir critic_jax data_tools configs && touch critic_jax/__init__.py data_tools/__init__.py configs/__init__.py \
-    && pip install --no-cache-dir ".[$CHIPS,gcs]"
+    && pip install --no-cache-dir ".[$CHIPS,gcs,serve]"
 
 COPY critic_jax critic_jax
 COPY data_tools data_tools
