@@ -39,10 +39,15 @@ class Seen:
 @dataclass
 class Asked:
     """A request on its way: what the sampler was given, how far its answers are, and a bell that
-    rings as they grow."""
+    rings as they grow.
 
-    body: ChatBody
+    usage: whether a stream tells it. The body is not held: the sampler keeps requests, and thereby
+    this, for prompts that begin alike, and pictures in bodies are large.
+    """
+
     request: Request
+    logprobs: bool
+    usage: bool
     loop: asyncio.AbstractEventLoop
     grown: asyncio.Event = field(default_factory=asyncio.Event)
     answers: list[Seen] = field(default_factory=list)
@@ -123,7 +128,9 @@ class Chat:
 
     def submit(self, body: ChatBody, request: Request) -> Asked:
         """Give it to the sampler. Raises Refused for one that it cannot answer."""
-        asked = Asked(body, request, asyncio.get_running_loop())
+        usage = bool(body.stream_options and body.stream_options.include_usage)
+        loop = asyncio.get_running_loop()
+        asked = Asked(request, bool(body.logprobs), usage, loop)
         request.watch = asked.look
         try:
             self.service.submit(request)
@@ -168,8 +175,7 @@ class Chat:
     async def chunks(self, asked: Asked) -> AsyncIterator[dict[str, Any]]:
         """The answer piece by piece, as it grows."""
         about = self._about(asked, "chat.completion.chunk")
-        usage = bool(asked.body.stream_options and asked.body.stream_options.include_usage)
-        blank = {"usage": None} if usage else {}
+        blank = {"usage": None} if asked.usage else {}
 
         def chunk(number: int, delta: dict[str, Any], **more: Any) -> dict[str, Any]:
             fields = {"logprobs": None, "finish_reason": None} | more
@@ -193,7 +199,7 @@ class Chat:
                 if seen.finish is not None:
                     text.ended = True
                     yield chunk(number, {}, finish_reason=seen.finish)
-        if usage:
+        if asked.usage:
             yield about | {"choices": [], "usage": self.usage(asked.request)}
 
     def _about(self, asked: Asked, kind: str) -> dict[str, Any]:
@@ -206,7 +212,7 @@ class Chat:
         }
 
     def _logprobs(self, asked: Asked, number: int, first: int, end: int) -> dict[str, Any] | None:
-        if not asked.body.logprobs:
+        if not asked.logprobs:
             return None
         answer = asked.request.answers[number]
         told = [

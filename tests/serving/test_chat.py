@@ -1,6 +1,7 @@
 """Chat completions: what comes back is what the model says, whichever way it is asked."""
 
 import base64
+import gc
 import json
 import threading
 from typing import Any
@@ -9,9 +10,10 @@ import httpx
 import numpy as np
 import openai
 import pytest
-from endpoint import NEW_TOKENS, Served, Serving, data_url, picture_bytes
+from endpoint import NEW_TOKENS, Served, Serving, data_url, picture_bytes, wait_for
 
 from critic_jax.data.encode import prompt_path
+from critic_jax.serving.schema import Body, ChatBody, JudgeBody
 
 QUESTION = "Which digit is it?"
 
@@ -264,3 +266,19 @@ def test_a_name_is_told_once(served: Served, capsys: Any) -> None:
         served.chat(model="gpt-4o-mini")
     said = capsys.readouterr().err
     assert said.count("'gpt-4o-mini' is answered by tiny") == 1
+
+
+def test_a_body_is_let_go_of_when_it_is_answered(served: Served) -> None:
+    """Though the sampler goes on holding its prompt, for others that begin alike."""
+    fields = {"model": "to be forgotten", "max_tokens": 4}
+    for number in range(3):
+        served.said(messages=[about_a_picture(data_url(), f"Is it a {number}?")], **fields)
+        events(served, messages=[about_a_picture(data_url(), f"Not a {number}?")], **fields)
+    served.client.post("/v1/judge", json={"question": QUESTION, "response": "a 7", **fields})
+
+    def kept() -> list[Body]:
+        gc.collect()
+        bodies = (found for found in gc.get_objects() if isinstance(found, ChatBody | JudgeBody))
+        return [body for body in bodies if body.model == "to be forgotten"]
+
+    wait_for(lambda: not kept(), 10)
