@@ -25,8 +25,8 @@ def picture_bytes(seed: int = 0, side: int = 20) -> bytes:
     return buffer.getvalue()
 
 
-def data_url(seed: int = 0) -> str:
-    return f"data:image/png;base64,{base64.b64encode(picture_bytes(seed)).decode()}"
+def data_url(seed: int = 0, side: int = 20) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture_bytes(seed, side)).decode()}"
 
 
 @dataclass

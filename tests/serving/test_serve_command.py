@@ -1,10 +1,7 @@
 """`critic-jax serve` as a command of its own: it starts, answers, and stops when it is asked to."""
 
-import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from serve_process import ServeProcess
 from tiny_critic import tiny_checkpoint
 
 from critic_jax.checkpoints import save_checkpoint
@@ -29,61 +27,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Process:
-    """The command, and what it has said on stderr."""
-
-    def __init__(self, *words: str | Path) -> None:
-        command = "import sys; from critic_jax.cli import main; sys.exit(main())"
-        # Level 0 compiles in half the time.
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", command, "serve", "--port", "0", *map(str, words)],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.said: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        self.said.extend(iter(self.process.stderr.readline, ""))
-
-    def find(self, pattern: str, seconds: float = 120) -> str:
-        """The first group of a line that has been or will be said."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            for line in list(self.said):
-                if found := re.search(pattern, line):
-                    return found[1]
-            assert self.process.poll() is None or self._reader.is_alive(), self.said
-            time.sleep(0.02)
-        raise AssertionError(self.said)
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(60)
-        self._reader.join(10)
-        return code
-
-
 @pytest.fixture
-def serving(checkpoint: Path) -> Iterator[Process]:
-    found = Process(
+def serving(checkpoint: Path) -> Iterator[ServeProcess]:
+    found = ServeProcess(
         *("--model", checkpoint, "--prompt-tokens", 512, "--new-tokens", 48, "--batch", 4)
     )
     yield found
-    found.process.kill()
-    found.process.wait()
+    found.kill()
 
 
-def test_it_warms_up_answers_and_finishes_what_runs(serving: Process) -> None:
+def test_it_warms_up_answers_and_finishes_what_runs(serving: ServeProcess) -> None:
     """SIGTERM under load: who is being answered is answered, who comes then is told, code 0."""
-    url = serving.find(r"listens at (http://127\.0\.0\.1:\d+/v1)")
+    url = serving.url()
     with httpx.Client(timeout=60) as client:
         assert client.get(url.replace("/v1", "/healthz")).status_code == 200
         assert float(serving.find(r"ready after ([\d.]+) s")) > 0
@@ -116,11 +71,13 @@ def test_it_warms_up_answers_and_finishes_what_runs(serving: Process) -> None:
     assert serving.process.wait(60) == 0
 
 
-def test_the_pages_clients(serving: Process, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_the_pages_clients(
+    serving: ServeProcess, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
     """The Python of docs/serve.md, as it stands there but for the port."""
     write_pictures(make_digits().heldout, tmp_path / "runs/demo/heldout/pictures")
     monkeypatch.chdir(tmp_path)
-    url = serving.find(r"listens at (http://127\.0\.0\.1:\d+/v1)")
+    url = serving.url()
     page = (Path(__file__).parents[2] / "docs/serve.md").read_text()
     names: dict[str, Any] = {}
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
@@ -134,7 +91,7 @@ def test_the_pages_clients(serving: Process, tmp_path: Path, monkeypatch: Any, c
 
 
 def test_an_idle_server_stops_at_once(checkpoint: Path) -> None:
-    process = Process("--model", checkpoint, "--prompt-tokens", 64, "--no-warm-up")
+    process = ServeProcess("--model", checkpoint, "--prompt-tokens", 64, "--no-warm-up")
     process.find(r"(ready) after")
     assert process.stop() == 0
 
