@@ -92,7 +92,7 @@ def measure(server: ServeProcess, clients: int, seconds: float) -> None:
 
     report(f"{clients} clients", together)
     print(f"{together.rate / alone.rate:.2f}x answers a second")
-    names = ("prompt_tokens_total", "tokens_read", "tokens_taken_over")
+    names = ("prompt_tokens_total", "tokens_read_total", "tokens_taken_over_total")
     whole, read, taken = (grown[name] for name in names)
     said = grown["answer_tokens_total"] / together.took
     # The rest of the prompts was the same in several that were read together.

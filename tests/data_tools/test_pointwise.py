@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from annotators import Annotator, contradictory, counted, judgment, misbehaving
 from chat_server import Chat, chatting
-from PIL import Image
+from data_tools_helpers import answer_line, write_answers
 
 from critic_data.cli import main
 from critic_data.making.cases import read_cases
@@ -43,31 +42,6 @@ def chat() -> Iterator[Chat]:
     annotator = Annotator(faulty=False)
     with chatting(Chat(say=annotator.say, usage=counted)) as running:
         yield running
-
-
-def write_answers(folder: Path, count: int, pictures: int = 8) -> Path:
-    """Answers of four models to each question; every third question has a reference."""
-    rng = np.random.default_rng(0)
-    for n in range(pictures):
-        pixels = rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{n}.png")
-    return write_json_lines(folder / "answers.jsonl", (line(n, pictures) for n in range(count)))
-
-
-def line(n: int, pictures: int) -> dict[str, Any]:
-    pair, model = divmod(n, 4)
-    question = f"Describe picture {pair}." if pair % 4 == 0 else f"What is in picture {pair}?"
-    fields: dict[str, Any] = {
-        "id": f"p{pair}/m{model}",
-        "pair": f"p{pair}",
-        "question": question,
-        "response": f"Model {model} sees thing {n}.",
-        "response_model": f"m{model}",
-        "source": "svit",
-    }
-    if pictures:
-        fields["image"] = f"{pair % pictures}.png"
-    return fields | ({"reference": f"Thing {pair}."} if pair % 3 == 0 else {})
 
 
 def run(chat: Chat, source: Path, output: Path, *more: str) -> int:
@@ -210,7 +184,7 @@ def test_a_wrong_line_is_told_and_costs_no_other(
 ) -> None:
     source = write_answers(tmp_path, 12)
     good = lines(source)[4:12]
-    write_json_lines(source, [*good, line(7, 8) | {"id": "wrong"} | changes])
+    write_json_lines(source, [*good, answer_line(7, 8) | {"id": "wrong"} | changes])
     assert run(chat, source, tmp_path / "out") == 0
     (rejected,) = lines(tmp_path / "out/rejected.jsonl")
     assert said in rejected["reason"]
