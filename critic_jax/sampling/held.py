@@ -37,12 +37,13 @@ class Begun:
 class Held:
     """A trunk in the pool: `begun` at place `first`, its row behind it.
 
-    waiting: answers still to come, (place among the row's paths, request, number). running: how
-    many are on their way.
+    It may be kept for long, so prompts and row are without their tiles (`without_tiles`). waiting:
+    answers still to come, (place among the row's paths, request, number). running: how many are on
+    their way.
     """
 
     first: int
-    requests: Sequence[Request]
+    prompts: tuple[Path, ...]
     row: Row
     hidden: np.ndarray  # [E, D], at the ends of its paths
     begun: Begun | None = None
@@ -96,7 +97,7 @@ def begin_from(held: Iterable[Held], prompts: Sequence[Path]) -> Begun | None:
         return None
     best: tuple[int, Held, int] | None = None
     for trunk in held:
-        keys = token_keys([*prompts, *(request.prompt for request in trunk.requests)])
+        keys = token_keys([*prompts, *trunk.prompts])
         asked, known = keys[: len(prompts)], keys[len(prompts) :]
         for path, key in enumerate(known):
             shared = min(most, *(common_prefix(key, one) for one in asked))
@@ -109,6 +110,22 @@ def begin_from(held: Iterable[Held], prompts: Sequence[Path]) -> Begun | None:
     filled = np.full(1 << (count - 1).bit_length(), places[-1], np.int32)
     filled[:count] = places
     return Begun(filled, count)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What tells a picture from others, and no more of it."""
+
+    key: str
+    tap_index: np.ndarray
+    tap_weight: np.ndarray
+    tiles: np.ndarray
+
+
+def without_tiles(prompt: Path) -> Path:
+    """A prompt whose tokens can be held against another's."""
+    known = [_Known(v.key, v.tap_index, v.tap_weight, v.tiles[:0].copy()) for v in prompt.visuals]
+    return replace(prompt, visuals=tuple(known))
 
 
 def rest_of(prompts: Sequence[Path], count: int) -> list[Path]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import jax
@@ -17,7 +17,7 @@ from critic_jax.sampling.cache import Cache, Shape
 from critic_jax.sampling.choose import Choice, Sampling, dynamic
 from critic_jax.sampling.completion import Answer
 from critic_jax.sampling.decode import Branches, idle
-from critic_jax.sampling.held import Begun, Held, begin_from, rest_of
+from critic_jax.sampling.held import Begun, Held, begin_from, rest_of, without_tiles
 from critic_jax.sampling.prefill import prefill
 from critic_jax.sampling.request import Request
 from critic_jax.sampling.trees import Places, Trunk, rest_row, trunk_row, trunks
@@ -145,7 +145,8 @@ class Run:
         self.cache = self.cache._replace(pool=pool)
         self.read += row.length
         self.taken_over += begun.count if begun is not None else 0
-        trunk = Held(first, requests, row, hidden, begun)
+        known = tuple(without_tiles(request.prompt) for request in requests)
+        trunk = Held(first, known, replace(row, tiles=row.tiles[:0].copy()), hidden, begun)
         until = trunk.visible_until()
         self._until[first : first + len(until)] = until
         for path, request in enumerate(requests):

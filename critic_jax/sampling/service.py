@@ -120,26 +120,31 @@ class Service:
                 self._changed.wait_for(lambda: self._waiting or self._active or self._closing)
                 if not (self._waiting or self._active):
                     break
-            try:
-                while run.free > 0 and (chosen := self._next()):
-                    run.add(chosen)
-                before = run.read, run.taken_over
-                grown = run.step() or []
-                self.read += run.read - before[0]
-                self.taken_over += run.taken_over - before[1]
-            except Exception as error:  # a device's, most of all: for lack of memory
-                grown, run = list(self._active), self._begin()
-                for request in grown:
-                    request.error = error
-            for request in self._active:
-                if request.done:
-                    self.asked += len(request.prompt)
-                    self.said += sum(len(answer.tokens) for answer in request.answers.values())
-            self._active = [request for request in self._active if not request.done]
-            for request in grown:
-                if request.watch is not None:
-                    request.watch(request)
+            run = self._go_on(run)
         self.engine.channel.tell("done", [])
+
+    def _go_on(self, run: Run) -> Run:
+        """Some steps; of requests that are done nothing is held behind them."""
+        try:
+            while run.free > 0 and (chosen := self._next()):
+                run.add(chosen)
+            before = run.read, run.taken_over
+            grown = run.step() or []
+            self.read += run.read - before[0]
+            self.taken_over += run.taken_over - before[1]
+        except Exception as error:  # a device's, most of all: for lack of memory
+            grown, run = list(self._active), self._begin()
+            for request in grown:
+                request.error = error
+        for request in self._active:
+            if request.done:
+                self.asked += len(request.prompt)
+                self.said += sum(len(answer.tokens) for answer in request.answers.values())
+        self._active = [request for request in self._active if not request.done]
+        for request in grown:
+            if request.watch is not None:
+                request.watch(request)
+        return run
 
     def _begin(self) -> Run:
         self.engine.channel.tell("begin", self.shape)

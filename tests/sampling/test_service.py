@@ -1,7 +1,9 @@
 """Requests that come at any time: the same answers as alone, and no prompt read twice."""
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,6 +124,24 @@ def test_a_prompt_goes_on_from_one_that_begins_alike(
     expected = [engine.generate([prompt], DRAWN, 2)[0] for prompt in asked]
     assert answers == [[one.tokens for one in found] for found in expected]
     assert len({tokens for found in answers for tokens in found}) > 4
+
+
+def test_a_trunk_that_is_kept_holds_no_picture_and_no_request(
+    service: Service, read: list[tuple[int, int]]
+) -> None:
+    request = Request(about_a_picture(1), Sampling(3))
+    held = [weakref.ref(request), weakref.ref(request.prompt.visuals[0])]
+    service.submit(request)
+    wait(request)
+    del request
+    until = time.monotonic() + 20
+    while any(one() is not None for one in held):
+        assert time.monotonic() < until
+        gc.collect()
+    other = Request(about_a_picture(2), Sampling(3))
+    service.submit(other)
+    wait(other)
+    assert read[1][0] > 0
 
 
 def test_little_in_common_or_another_picture_is_read_from_the_start(
