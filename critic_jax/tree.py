@@ -95,13 +95,14 @@ class Row:
         return {n: getattr(self, n) for n in (*names, "tap_index", "tap_weight", "tiles")}
 
 
-def token_keys(paths: Sequence[Path]) -> list[np.ndarray]:
+def token_keys(paths: Sequence[Path], numbers: dict[str, int] | None = None) -> list[np.ndarray]:
     """One int64 a token, equal in two paths only where the model would see the same input.
 
     A text token's key is its id; a visual token's key is negative and names the picture (by
-    content) and the place within it, since all visual tokens share one id.
+    content) and the place within it, since all visual tokens share one id. numbers: of the pictures
+    so far, and added to; keys that were made with the same ones can be compared.
     """
-    numbers: dict[str, int] = {}
+    numbers = {} if numbers is None else numbers
     keys = []
     for path in paths:
         key = path.tokens.astype(np.int64)

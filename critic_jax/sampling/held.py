@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from critic_jax.sampling.request import Request
-from critic_jax.tree import Path, Row, common_prefix, token_keys
+from critic_jax.tree import Path, Row, common_prefix
 
 LEAST = 64
 """Tokens in common below which nothing is taken over."""
@@ -37,13 +37,13 @@ class Begun:
 class Held:
     """A trunk in the pool: `begun` at place `first`, its row behind it.
 
-    It may be kept for long, so prompts and row are without their tiles (`without_tiles`). waiting:
-    answers still to come, (place among the row's paths, request, number). running: how many are on
-    their way.
+    It may be kept for long, so of its prompts it has the keys (`tree.token_keys`), and its row is
+    without tiles. waiting: answers still to come, (place among the row's paths, request, number).
+    running: how many are on their way.
     """
 
     first: int
-    prompts: tuple[Path, ...]
+    keys: Sequence[np.ndarray]
     row: Row
     hidden: np.ndarray  # [E, D], at the ends of its paths
     begun: Begun | None = None
@@ -82,25 +82,29 @@ class Held:
         self.waiting = deque(one for one in self.waiting if not one[1].left)
 
 
-def begin_from(held: Iterable[Held], prompts: Sequence[Path]) -> Begun | None:
+def begin_from(
+    held: Iterable[Held], prompts: Sequence[Path], keys: Sequence[np.ndarray]
+) -> Begun | None:
     """What some prompts, which are alike, can take over from one that has been read, if that is
-    worth it: half of the longest, all their pictures, and all but `MOST_REST` tokens."""
-    least = max(
-        LEAST,
-        (max(map(len, prompts)) + 1) // 2,
-        max(map(len, prompts)) - MOST_REST,
-        *(s + len(v.tap_index) for p in prompts for v, s in zip(p.visuals, p.starts, strict=True)),
-    )
+    worth it: half of the longest, all their pictures, and all but `MOST_REST` tokens.
+
+    keys: the prompts', made with the same numbers as those of `held`.
+    """
+    longest = max(map(len, prompts))
+    ends = (s + len(v.tap_index) for p in prompts for v, s in zip(p.visuals, p.starts, strict=True))
+    least = max(LEAST, (longest + 1) // 2, longest - MOST_REST, *ends)
     # The last token of each is read again: its hidden state is wanted.
     most = min(map(len, prompts)) - 1
     if most < least:
         return None
+    last = keys[0][least - 1]
     best: tuple[int, Held, int] | None = None
     for trunk in held:
-        keys = token_keys([*prompts, *trunk.prompts])
-        asked, known = keys[: len(prompts)], keys[len(prompts) :]
-        for path, key in enumerate(known):
-            shared = min(most, *(common_prefix(key, one) for one in asked))
+        for path, key in enumerate(trunk.keys):
+            # Most part from these earlier, and that one token tells nearly all of them.
+            if len(key) < least or key[least - 1] != last:
+                continue
+            shared = min(most, *(common_prefix(key, one) for one in keys))
             if shared >= least and (best is None or shared > best[0]):
                 best = (shared, trunk, path)
     if best is None:
@@ -110,22 +114,6 @@ def begin_from(held: Iterable[Held], prompts: Sequence[Path]) -> Begun | None:
     filled = np.full(1 << (count - 1).bit_length(), places[-1], np.int32)
     filled[:count] = places
     return Begun(filled, count)
-
-
-@dataclass(frozen=True)
-class _Known:
-    """What tells a picture from others, and no more of it."""
-
-    key: str
-    tap_index: np.ndarray
-    tap_weight: np.ndarray
-    tiles: np.ndarray
-
-
-def without_tiles(prompt: Path) -> Path:
-    """A prompt whose tokens can be held against another's."""
-    known = [_Known(v.key, v.tap_index, v.tap_weight, v.tiles[:0].copy()) for v in prompt.visuals]
-    return replace(prompt, visuals=tuple(known))
 
 
 def rest_of(prompts: Sequence[Path], count: int) -> list[Path]:

@@ -17,12 +17,12 @@ from critic_jax.sampling.cache import Cache, Shape
 from critic_jax.sampling.choose import Choice, Sampling, dynamic
 from critic_jax.sampling.completion import Answer
 from critic_jax.sampling.decode import Branches, idle
-from critic_jax.sampling.held import Begun, Held, begin_from, rest_of, without_tiles
+from critic_jax.sampling.held import Begun, Held, begin_from, rest_of
 from critic_jax.sampling.prefill import prefill
 from critic_jax.sampling.request import Request
 from critic_jax.sampling.trees import Places, Trunk, rest_row, trunk_row, trunks
 from critic_jax.sampling.visits import plan_visits
-from critic_jax.tree import Row
+from critic_jax.tree import Row, token_keys
 
 if TYPE_CHECKING:
     from critic_jax.sampling.engine import Engine
@@ -62,6 +62,7 @@ class Run:
         self.keep, self.most = keep, most
         self.read = self.taken_over = 0  # tokens of prompts
         self._queue: deque[tuple[Trunk, list[Request]]] = deque()
+        self._numbers: dict[str, int] = {}  # of all pictures so far
         self._pool = Places(shape.places)
         self._until = np.zeros(shape.places, np.int32)
         self._held: list[Held] = []
@@ -112,7 +113,8 @@ class Run:
             return None
         unread, requests = self._queue[0]
         prompts = [request.prompt for request in requests]
-        begun = begin_from(self._held, prompts) if self.keep else None
+        keys = token_keys(prompts, self._numbers) if self.keep else []
+        begun = begin_from(self._held, prompts, keys) if self.keep else None
         if begun is not None:
             row = rest_row(rest_of(prompts, begun.count), begun.count, self.engine.config.tower)
             total = len(begun.places) + len(row.tokens)
@@ -124,7 +126,7 @@ class Run:
         if first is None:
             return None  # until branches end and a trunk makes room
         self._queue.popleft()
-        read = self._read(row, first, begun, requests)
+        read = self._read(row, first, begun, requests, keys)
         self._held.append(read)
         return read
 
@@ -138,15 +140,21 @@ class Run:
             first = self._pool.take(places)
         return first
 
-    def _read(self, row: Row, first: int, begun: Begun | None, requests: list[Request]) -> Held:
+    def _read(
+        self,
+        row: Row,
+        first: int,
+        begun: Begun | None,
+        requests: list[Request],
+        keys: list[np.ndarray],
+    ) -> Held:
         engine = self.engine
         engine.channel.tell("read", row, first, begun)
         hidden, pool = prefill(engine.graphs, engine.weights, self.cache.pool, row, first, begun)
         self.cache = self.cache._replace(pool=pool)
         self.read += row.length
         self.taken_over += begun.count if begun is not None else 0
-        known = tuple(without_tiles(request.prompt) for request in requests)
-        trunk = Held(first, known, replace(row, tiles=row.tiles[:0].copy()), hidden, begun)
+        trunk = Held(first, keys, replace(row, tiles=row.tiles[:0].copy()), hidden, begun)
         until = trunk.visible_until()
         self._until[first : first + len(until)] = until
         for path, request in enumerate(requests):
