@@ -41,12 +41,13 @@ class Asked:
     """A request on its way: what the sampler was given, how far its answers are, and a bell that
     rings as they grow.
 
-    usage: whether a stream tells it. The body is not held: the sampler keeps requests, and thereby
-    this, for prompts that begin alike, and pictures in bodies are large.
+    stream: whether it is told piece by piece. usage: whether a stream tells it. The body is not
+    held: pictures in bodies are large.
     """
 
     request: Request
     logprobs: bool
+    stream: bool
     usage: bool
     loop: asyncio.AbstractEventLoop
     grown: asyncio.Event = field(default_factory=asyncio.Event)
@@ -56,6 +57,8 @@ class Asked:
 
     def look(self, request: Request) -> None:
         """Called by the sampler's thread, while it leaves the answers alone."""
+        if not (self.stream or request.done):
+            return
         begun = [request.answers.get(number) for number in range(request.n)]
         answers = [Seen() if a is None else Seen(tuple(a.tokens), a.finish) for a in begun]
         # Whoever asked may be gone, and its loop with it.
@@ -130,7 +133,7 @@ class Chat:
         """Give it to the sampler. Raises Refused for one that it cannot answer."""
         usage = bool(body.stream_options and body.stream_options.include_usage)
         loop = asyncio.get_running_loop()
-        asked = Asked(request, bool(body.logprobs), usage, loop)
+        asked = Asked(request, bool(body.logprobs), bool(body.stream), usage, loop)
         request.watch = asked.look
         try:
             self.service.submit(request)

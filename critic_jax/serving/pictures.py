@@ -103,7 +103,11 @@ def _decoded(url: str, start: int, name: str) -> bytes:
     head, text = url[:start], url[start:]
     if ";base64" not in head.lower():
         raise _wrong(name, "its data URL is not base64; give data:image/png;base64,...")
-    plain = "".join(unquote(text).split()) if "%" in text else "".join(text.split())
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        pass  # it may be written with spaces, line ends, escapes, or without its padding
+    plain = "".join(unquote(text).split())
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError) as error:

@@ -11,8 +11,10 @@ from critic_jax.sampling.choose import LIKELIEST
 
 def _a_text(text: str) -> str:
     """Half a surrogate pair is no character, and no tokenizer takes it."""
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise ValueError("holds half of a surrogate pair, which is no character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half of a surrogate pair, which is no character") from None
     return text
 
 
