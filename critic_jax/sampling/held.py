@@ -97,12 +97,13 @@ def begin_from(
     most = min(map(len, prompts)) - 1
     if most < least:
         return None
-    last = keys[0][least - 1]
+    # Most part from these at a picture, or earlier than this: few tokens tell nearly all of them.
+    marks = np.asarray([*prompts[0].starts, least - 1])
+    wanted = keys[0][marks]
     best: tuple[int, Held, int] | None = None
     for trunk in held:
         for path, key in enumerate(trunk.keys):
-            # Most part from these earlier, and that one token tells nearly all of them.
-            if len(key) < least or key[least - 1] != last:
+            if len(key) < least or (key[marks] != wanted).any():
                 continue
             shared = min(most, *(common_prefix(key, one) for one in keys))
             if shared >= least and (best is None or shared > best[0]):
