@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -72,7 +73,6 @@ def serve(
     service = Service(critic.engine, prompt_tokens, new_tokens + VERDICT_TOKENS)
     endpoint = Endpoint(critic, service, limits, os.environ.get(KEY) or None, keep_order)
     where = f"http://{_shown(host)}:{listening.getsockname()[1]}/v1"
-    print(f"critic-jax: {critic.name} listens at {where}", file=sys.stderr, flush=True)
 
     def warm() -> None:
         if not no_warm_up:
@@ -81,14 +81,19 @@ def serve(
         took = time.monotonic() - begun
         print(f"critic-jax: ready after {took:.1f} s", file=sys.stderr, flush=True)
 
-    warming = threading.Thread(target=warm, daemon=True)
-    warming.start()
-    make_server(endpoint).run(sockets=[listening])
+    def started() -> None:
+        print(f"critic-jax: {critic.name} listens at {where}", file=sys.stderr, flush=True)
+        threading.Thread(target=warm, daemon=True).start()
+
+    make_server(endpoint, started).run(sockets=[listening])
     service.close()
 
 
-def make_server(endpoint: Endpoint) -> Server:
-    """What answers requests at a socket, by its `run(sockets=[...])`, until it is told to stop."""
+def make_server(endpoint: Endpoint, started: Callable[[], None] = lambda: None) -> Server:
+    """What answers requests at a socket, by its `run(sockets=[...])`, until it is told to stop.
+
+    started: called once it answers, and heeds the signals that ask it to stop.
+    """
     config = uvicorn.Config(
         endpoint.app(),
         http=_Protocol,
@@ -100,15 +105,17 @@ def make_server(endpoint: Endpoint) -> Server:
         timeout_keep_alive=75,
         h11_max_incomplete_event_size=64 * 1024,
     )
-    return Server(config, endpoint)
+    return Server(config, endpoint, started)
 
 
 class Server(uvicorn.Server):
     """Goes on answering "503, stopping" while the requests that run are finished."""
 
-    def __init__(self, config: uvicorn.Config, endpoint: Endpoint) -> None:
+    def __init__(
+        self, config: uvicorn.Config, endpoint: Endpoint, started: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self.endpoint = endpoint
+        self.endpoint, self._told = endpoint, started
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
 
@@ -116,6 +123,7 @@ class Server(uvicorn.Server):
         """As uvicorn's."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        self._told()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal asks to finish, the second to leave at once."""
