@@ -6,13 +6,12 @@ from __future__ import annotations
 
 import difflib
 import shutil
-import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from critic_jax.data.corpus import IMPORT_FILE
 from critic_jax.errors import InputError
@@ -28,8 +27,8 @@ from .making.verbs import (
     run_pointwise,
 )
 from .quality.verbs import QualityOptions, run_quality
+from .toml_file import read_toml
 
-Options = TypeVar("Options")
 Table = Mapping[str, Any]
 
 STEPS: dict[str, type[Any]] = {
@@ -112,12 +111,7 @@ def _run(name: str, options: Any) -> dict[str, Any]:
 
 def _read(recipe: Path) -> tuple[Path, dict[str, Table]]:
     """The output folder and the tables of steps, with what they share in each."""
-    try:
-        document = tomllib.loads(recipe.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{recipe}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{recipe}: not valid TOML ({error})") from None
+    document = read_toml(recipe)
     output = document.pop("output", None)
     if not isinstance(output, str) or not output:
         raise InputError(f"{recipe}: output is missing; it should be a folder")
@@ -135,10 +129,10 @@ def _read(recipe: Path) -> tuple[Path, dict[str, Table]]:
     return recipe.parent / output, document
 
 
-def _options(kind: type[Options], table: Table, recipe: Path, step: str) -> Options:
+def _options(kind: type[Any], table: Table, recipe: Path, step: str) -> Any:
     """A table as a verb's options."""
     hints = typing.get_type_hints(kind)
-    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    known = {field.name: field for field in fields(kind)}
     values: dict[str, Any] = {}
     for name, value in table.items():
         where = f"{recipe}: [{step}] {name}"

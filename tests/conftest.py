@@ -32,20 +32,10 @@ QUICK = ("alignment", "judging", "sampling", "serving", "training")
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled(request: pytest.FixtureRequest) -> Iterator[None]:
-    """In these rooms programs compile in half the time, but for modules that say FULLY_COMPILED:
-    those that hold numbers against another's."""
-    quick = request.path.parent.name in QUICK and not getattr(
-        request.module, "FULLY_COMPILED", False
-    )
+    """In these rooms programs compile in half the time. A module's own COMPILED_QUICKLY decides
+    otherwise: those that hold numbers against another's say no."""
+    quick = getattr(request.module, "COMPILED_QUICKLY", request.path.parent.name in QUICK)
     jax.config.update("jax_disable_most_optimizations", quick)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(scope="module")
-def quickly_compiled() -> Iterator[None]:
-    """The same, for a module of another room."""
-    jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 

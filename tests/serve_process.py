@@ -9,6 +9,8 @@ import threading
 import time
 from pathlib import Path
 
+from killed import PROGRAM
+
 
 class ServeProcess:
     """The command at a free port, and what it has said on stderr.
@@ -17,12 +19,11 @@ class ServeProcess:
     """
 
     def __init__(self, *words: str | Path | int, quickly: bool = True) -> None:
-        command = "import sys; from critic_jax.cli import main; sys.exit(main())"
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         if quickly:
             environment["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", command, "serve", "--port", "0", *map(str, words)],
+            [sys.executable, "-c", PROGRAM, "serve", "--port", "0", *map(str, words)],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,

@@ -29,7 +29,7 @@ from critic_jax.models.config import tiny
 from critic_jax.training.sft import make_loss
 from critic_jax.tree import Path, build, common_prefix, cut, pack, size, tile_count, token_keys
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+COMPILED_QUICKLY = True
 
 CONFIG = tiny(vocab_size=97)
 IMAGE = 96

@@ -19,7 +19,7 @@ from critic_jax.text import train_tokenizer
 from critic_jax.training.sft import make_loss
 from critic_jax.tree import build, common_prefix, size, token_keys
 
-pytestmark = pytest.mark.usefixtures("quickly_compiled")
+COMPILED_QUICKLY = True
 
 RULES: tuple[LabelRule, ...] = ("answer", "upstream-sft", "upstream-dpo")
 GEOMETRY = ImageGeometry(tile_size=16, patch_size=4, pinpoints=((16, 16), (32, 32)))

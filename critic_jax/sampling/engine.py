@@ -16,9 +16,9 @@ from critic_jax.sampling.completion import Completion, Decode
 from critic_jax.sampling.decode import Branches, Chosen, run
 from critic_jax.sampling.following import Channel, follow
 from critic_jax.sampling.guide import Guide
-from critic_jax.sampling.request import Request
+from critic_jax.sampling.request import requests_of
 from critic_jax.sampling.run import MOST, Run
-from critic_jax.sampling.trees import bucket, identities
+from critic_jax.sampling.trees import bucket
 from critic_jax.sampling.weights import WeightFormat, take_apart
 from critic_jax.tree import Path
 
@@ -99,11 +99,7 @@ class Engine:
         guides: Sequence[Guide | None] | None,
     ) -> list[list[Completion]]:
         self.check(sampling)
-        guided = guides or [None] * len(prompts)
-        requests = [
-            Request(prompt, sampling, n, guide, identity)
-            for prompt, guide, identity in zip(prompts, guided, identities(prompts), strict=True)
-        ]
+        requests = requests_of(prompts, sampling, n, guides)
         longest = max(range(len(prompts)), key=lambda number: len(prompts[number]))
         shape = self.shape(len(prompts[longest]), sampling.max_new_tokens, f"prompt {longest}")
         self.channel.tell("begin", shape)
@@ -111,7 +107,7 @@ class Engine:
         run.add(requests)
         done = 0
         while run.step() is not None:
-            before, done = done, sum(_ended(request) for request in requests)
+            before, done = done, sum(request.ended for request in requests)
             if done > before and self.watch is not None:
                 self.watch(done - before)
         self.keep_cache(shape, run.cache)
@@ -183,7 +179,3 @@ class Engine:
                 f"{(tokens + self.batch * room) * self.place_bytes()} bytes would do"
             )
         return Shape(slots, places, room)
-
-
-def _ended(request: Request) -> int:
-    return sum(answer.finish is not None for answer in request.answers.values())

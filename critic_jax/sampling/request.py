@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from critic_jax.sampling.choose import Sampling
@@ -41,8 +41,12 @@ class Request:
         """Whether all its answers have ended, one way or another."""
         if self.left or self.error is not None:
             return True
-        ended = sum(answer.finish is not None for answer in self.answers.values())
-        return ended == self.n
+        return self.ended == self.n
+
+    @property
+    def ended(self) -> int:
+        """How many of its answers have."""
+        return sum(answer.finish is not None for answer in self.answers.values())
 
     def leave(self) -> None:
         """Nobody wants the answers any more; those that are done stay."""
@@ -54,3 +58,18 @@ class Request:
             raise self.error
         asked = len(self.sampling.alternatives)
         return [self.answers[number].completion(asked) for number in range(self.n)]
+
+
+def requests_of(
+    prompts: Sequence[Path],
+    sampling: Sampling,
+    n: int,
+    guides: Sequence[Guide | None] | None,
+    watch: Callable[[Request], None] | None = None,
+) -> list[Request]:
+    """The requests of one call: prompts that are equal get different answers."""
+    guided = guides or [None] * len(prompts)
+    return [
+        Request(prompt, sampling, n, guide, identity, watch)
+        for prompt, guide, identity in zip(prompts, guided, identities(prompts), strict=True)
+    ]

@@ -20,7 +20,7 @@ from critic_jax.sampling.decode import Branches, idle
 from critic_jax.sampling.held import Begun, Held, begin_from, rest_of
 from critic_jax.sampling.prefill import prefill
 from critic_jax.sampling.request import Request
-from critic_jax.sampling.trees import Places, Trunk, rest_row, trunk_row, trunks
+from critic_jax.sampling.trees import Places, rest_places, trunk_row, trunks
 from critic_jax.sampling.visits import plan_visits
 from critic_jax.tree import Row, token_keys
 
@@ -61,7 +61,7 @@ class Run:
         self.engine, self.shape, self.cache = engine, shape, cache
         self.keep, self.most = keep, most
         self.read = self.taken_over = 0  # tokens of prompts
-        self._queue: deque[tuple[Trunk, list[Request]]] = deque()
+        self._queue: deque[tuple[list[Request], int]] = deque()
         self._numbers: dict[str, int] = {}  # of all pictures so far
         self._pool = Places(shape.places)
         self._until = np.zeros(shape.places, np.int32)
@@ -74,13 +74,17 @@ class Run:
         Raises InputError for a prompt that is empty, or longer than the pool.
         """
         for trunk in trunks([request.prompt for request in requests], self.shape.places):
-            self._queue.append((trunk, [requests[number] for number in trunk.prompts]))
+            self.add_trunk([requests[number] for number in trunk.prompts], trunk.places)
+
+    def add_trunk(self, requests: list[Request], places: int) -> None:
+        """Requests that begin alike, as one of `trees.trunks`, and the places that it takes."""
+        self._queue.append((requests, places))
 
     @property
     def free(self) -> int:
         """Slots for which no answer waits."""
         waiting = sum(len(trunk.waiting) for trunk in self._held)
-        waiting += sum(request.n for _, requests in self._queue for request in requests)
+        waiting += sum(request.n for requests, _ in self._queue for request in requests)
         return sum(branch is None for branch in self._slots) - waiting
 
     def step(self) -> list[Request] | None:
@@ -107,25 +111,28 @@ class Run:
         for trunk in self._held:
             if trunk.waiting:
                 return trunk
-        while self._queue and all(request.left for request in self._queue[0][1]):
+        while self._queue and all(request.left for request in self._queue[0][0]):
             self._queue.popleft()
         if not self._queue:
             return None
-        unread, requests = self._queue[0]
+        requests, places = self._queue[0]
         prompts = [request.prompt for request in requests]
         keys = token_keys(prompts, self._numbers) if self.keep else []
         begun = begin_from(self._held, prompts, keys) if self.keep else None
+        unread, before = prompts, 0
         if begun is not None:
-            row = rest_row(rest_of(prompts, begun.count), begun.count, self.engine.config.tower)
-            total = len(begun.places) + len(row.tokens)
-            if total > self.shape.places:
+            rests = rest_of(prompts, begun.count)
+            rest, taken = rest_places(rests), len(begun.places)
+            if taken + rest <= self.shape.places:
+                unread, places, before = rests, rest, taken
+            else:
                 begun = None
-        if begun is None:
-            row, total = trunk_row(prompts, unread.places, self.engine.config.tower), unread.places
-        first = self._take(total)
+        first = self._take(before + places)
         if first is None:
             return None  # until branches end and a trunk makes room
         self._queue.popleft()
+        depth = begun.count if begun is not None else 0
+        row = trunk_row(unread, places, self.engine.config.tower, depth)
         read = self._read(row, first, begun, requests, keys)
         self._held.append(read)
         return read
@@ -193,7 +200,7 @@ class Run:
             stop = branch.request.sampling.stop
             if stop and self.engine.decode is not None:
                 branch.answer.look_for(stop, self.engine.decode)
-        return list({id(b.request): b.request for b in active.values()}.values())
+        return list(dict.fromkeys(branch.request for branch in active.values()))
 
     def _branches(self, active: dict[int, _Branch], fresh: bool) -> Branches:
         width = self.engine.config.decoder.hidden_size

@@ -10,9 +10,9 @@ from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.completion import Completion
 from critic_jax.sampling.engine import Engine
 from critic_jax.sampling.guide import Guide
-from critic_jax.sampling.request import Request
+from critic_jax.sampling.request import Request, requests_of
 from critic_jax.sampling.run import WAITING, Run
-from critic_jax.sampling.trees import identities, trunks
+from critic_jax.sampling.trees import trunks
 from critic_jax.tree import Path
 
 AHEAD = 64
@@ -73,11 +73,8 @@ class Service:
     ) -> list[list[Completion]]:
         """As `Engine.generate`; waits for the answers. Raises WorkError once `gone` is set: nobody
         wants them any more."""
-        changed, guided = threading.Event(), guides or [None] * len(prompts)
-        requests = [
-            Request(prompt, sampling, n, guide, identity, lambda _: changed.set())
-            for prompt, guide, identity in zip(prompts, guided, identities(prompts), strict=True)
-        ]
+        changed = threading.Event()
+        requests = requests_of(prompts, sampling, n, guides, lambda _: changed.set())
         try:
             for request in requests:
                 self.submit(request)
@@ -127,7 +124,7 @@ class Service:
         """Some steps; of requests that are done nothing is held behind them."""
         try:
             while run.free > 0 and (chosen := self._next()):
-                run.add(chosen)
+                run.add_trunk(*chosen)
             before = run.read, run.taken_over
             grown = run.step() or []
             self.read += run.read - before[0]
@@ -150,16 +147,16 @@ class Service:
         self.engine.channel.tell("begin", self.shape)
         return Run(self.engine, self.shape, self.engine.take_cache(self.shape), True, WAITING)
 
-    def _next(self) -> list[Request]:
-        """Who has waited longest, and all that are worth reading with it."""
+    def _next(self) -> tuple[list[Request], int] | None:
+        """Who has waited longest, and all that are worth reading with it; the places they take."""
         with self._changed:
             self._waiting = [request for request in self._waiting if not request.left]
             if not self._waiting:
-                return []
+                return None
             ahead = [request.prompt for request in self._waiting[:AHEAD]]
             found = trunks(ahead, self.shape.places)
-            (alike,) = (trunk.prompts for trunk in found if 0 in trunk.prompts)
-            chosen = [self._waiting[number] for number in alike]
-            self._waiting = [r for n, r in enumerate(self._waiting) if n not in set(alike)]
+            (trunk,) = (trunk for trunk in found if 0 in trunk.prompts)
+            chosen, alike = [self._waiting[n] for n in trunk.prompts], set(trunk.prompts)
+            self._waiting = [r for n, r in enumerate(self._waiting) if n not in alike]
             self._active += chosen
-        return chosen
+        return chosen, trunk.places

@@ -75,19 +75,22 @@ def _within(prompts: Sequence[Path], alike: list[int], places: int) -> list[Trun
     return found
 
 
-def trunk_row(prompts: Sequence[Path], places: int, tower: TowerConfig) -> Row:
-    """The packed row of a trunk; the index of each path's last token is where a branch begins."""
+def trunk_row(prompts: Sequence[Path], places: int, tower: TowerConfig, depth: int = 0) -> Row:
+    """The packed row of a trunk; the index of each path's last token is where a branch begins.
+
+    depth: tokens that each path has in front of it already.
+    """
     tile_shape = (tower.tile_size, tower.tile_size, 3)
     members = list(range(len(prompts)))
     tiles = tile_count(prompts, members)
-    return pack(prompts, [members], places, tiles, tile_shape, tower.patches)
+    row = pack(prompts, [members], places, tiles, tile_shape, tower.patches)
+    return replace(row, position=row.position + np.int32(depth)) if depth else row
 
 
-def rest_row(rests: Sequence[Path], depth: int, tower: TowerConfig) -> Row:
-    """The row of what prompts have behind their first `depth` tokens, as long as a power of two."""
+def rest_places(rests: Sequence[Path]) -> int:
+    """Places of the row of what prompts have behind what they take over: a power of two."""
     tokens = size(build(token_keys(rests), range(len(rests))))
-    row = trunk_row(rests, max(64, 1 << (tokens - 1).bit_length()), tower)
-    return replace(row, position=row.position + np.int32(depth))
+    return max(64, 1 << (tokens - 1).bit_length())
 
 
 def bucket(size: int) -> int:

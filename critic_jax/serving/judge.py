@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from critic_jax.errors import InputError
@@ -15,13 +16,10 @@ from critic_jax.judging.critic import Critic
 from critic_jax.judging.rank import DEFAULT_RANKING
 from critic_jax.judging.rank_lines import ranked_fields
 from critic_jax.sampling.choose import Sampling
-from critic_jax.sampling.completion import Completion
-from critic_jax.sampling.guide import Guide
 from critic_jax.sampling.service import Service
 from critic_jax.serving.errors import Refused
 from critic_jax.serving.pictures import Pictures
 from critic_jax.serving.schema import JudgeBody
-from critic_jax.tree import Path
 
 
 class ServedCritic(Critic):
@@ -31,15 +29,16 @@ class ServedCritic(Critic):
     def __init__(
         self, critic: Critic, service: Service, pictures: Pictures, new_tokens: int
     ) -> None:
-        # Everything but the engine is the other's own.
+        # Everything but the engine is the other's own; of an engine a critic wants the one method.
         self.__dict__.update(critic.__dict__)
-        self._caller = _Caller(service)
-        self.engine = self._caller  # type: ignore[assignment]
+        self._gone = threading.Event()
+        generate = partial(service.generate, gone=self._gone)
+        self.engine = SimpleNamespace(generate=generate)  # type: ignore[assignment]
         self._pictures, self._new_tokens = pictures, new_tokens
 
     def leave(self) -> None:
         """The client waits no longer."""
-        self._caller.gone.set()
+        self._gone.set()
 
     def sampling(self, **settings: Any) -> Sampling:
         """The critic's, cut where the server cuts answers."""
@@ -49,22 +48,6 @@ class ServedCritic(Critic):
     def visuals(self, image: Any, name: str = "image") -> tuple[Visual, ...]:
         """Pictures from the URLs of a request: one, several, or None."""
         return self._pictures.visuals([image] if isinstance(image, str) else image or [])
-
-
-class _Caller:
-    """The face of an engine that asks a service, until the client is gone."""
-
-    def __init__(self, service: Service) -> None:
-        self._service, self.gone = service, threading.Event()
-
-    def generate(
-        self,
-        prompts: Sequence[Path],
-        sampling: Sampling,
-        n: int = 1,
-        guides: Sequence[Guide | None] | None = None,
-    ) -> list[list[Completion]]:
-        return self._service.generate(prompts, sampling, n, guides, self.gone)
 
 
 def judge(critic: Critic, body: JudgeBody) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from hashlib import sha256
-from pathlib import Path
 from urllib.parse import unquote
 
 from critic_jax.data.encode import prepare_pictures
@@ -116,8 +115,3 @@ def _decoded(url: str, start: int, name: str) -> bytes:
 
 def _wrong(name: str, said: str) -> Refused:
     return Refused(400, f"{name}: {said}", "image_url", "invalid_image_url")
-
-
-def folders_of(names: Sequence[Path]) -> tuple[Path, ...]:
-    """The folders, with links followed."""
-    return tuple(name.resolve() for name in names)

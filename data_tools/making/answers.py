@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -15,6 +14,7 @@ from critic_jax.files import write_json, write_json_lines
 from critic_jax.judging.endpoint import Policy, Reply
 
 from ..sources.questions import Question, read_questions
+from ..toml_file import read_toml
 from .annotator import REJECTED, SUMMARY, Annotator, annotated, estimated
 from .draw import shuffled
 from .packing import with_pictures
@@ -67,12 +67,7 @@ def read_models(path: Path) -> list[Model]:
 
     Raises InputError for a file that is missing or holds something else.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML ({error})") from None
+    tables = read_toml(path)
     known = {field.name for field in fields(Model)} - {"name"}
     models = []
     for name, table in tables.items():

@@ -71,7 +71,7 @@ def judge(self: Critic, asks: list[Ask], asking: Asking | None = None) -> list[J
 
 
 @pytest.fixture(scope="module")
-def watch(quickly_compiled: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
+def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
     found = Watch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CRITIC_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))

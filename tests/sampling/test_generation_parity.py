@@ -20,7 +20,7 @@ from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.engine import Engine
 from critic_jax.tree import Path as TokenPath
 
-FULLY_COMPILED = True
+COMPILED_QUICKLY = False
 
 LENGTH = 24
 # Chosen so that some answers stop and some don't.

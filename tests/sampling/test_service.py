@@ -38,7 +38,7 @@ def about_a_picture(question: int, before: int = 60) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(quickly_compiled: None) -> Engine:
+def engine() -> Engine:
     return Engine(assemble(CONFIG, random_params(CONFIG)), STOPS, batch=4)
 
 

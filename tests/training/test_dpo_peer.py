@@ -19,7 +19,7 @@ from critic_jax.models.build import Params
 from critic_jax.training.dpo import DpoLoss, make_reference, make_total
 from critic_jax.training.sft import StepOptions
 
-FULLY_COMPILED = True
+COMPILED_QUICKLY = False
 
 TILE = 56
 FLOAT32 = jnp.dtype(jnp.float32)

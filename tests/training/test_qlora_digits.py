@@ -13,7 +13,7 @@ from critic_jax.evaluation.agreement import agreement
 from critic_jax.files import write_json_lines
 from critic_jax.judging.batch import judge_file
 
-FULLY_COMPILED = True
+COMPILED_QUICKLY = False
 
 RECORDS, PAIRS = 2_500, 200
 OTHER = {"[first]": "[second]", "[second]": "[first]", "[[A]]": "[[B]]", "[[B]]": "[[A]]"}
