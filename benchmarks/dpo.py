@@ -14,7 +14,6 @@ either. Each variant runs in a process of its own: once `write FOLDER` has made 
 import json
 import sys
 import tempfile
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,13 @@ from typing import Any
 import numpy as np
 from beside_torch import (
     IMAGE,
+    Clock,
     in_process,
     peak_gb,
     photographs,
     torch_model,
+    torch_norm,
+    torch_optimizer,
     write_weights,
 )
 
@@ -126,31 +128,30 @@ def run_jax(variant: Variant, folder: Path, count: int) -> dict[str, Any]:
     dtype = jnp.dtype(jnp.float32)
     state = {"params": params, "opt_state": tx.init(params), "step": jnp.int32(0)}
     step = make_dpo_step(read.config, dtype, tx, DpoLoss(beta=BETA), options)
-    began = time.perf_counter()
+    clock = Clock()
     ask = make_reference(read.config, dtype, options).lower(params, batch).compile()
     take = step.lower(state, batch).compile()
-    compiled = time.perf_counter() - began
     del params
-    clock = Clock()
+    compiled = clock.lap()["seconds"]
     batch["reference"] = jax.block_until_ready(ask(state["params"], batch))
-    clock.lap("reference")
+    parts = {"reference": clock.lap()}
     state, metrics = take(state, batch)
     jax.block_until_ready(state)
-    clock.lap("step")
+    parts["step"] = clock.lap()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state["params"]))
-    numbers = {
+    return _result(parts, count, parameters) | {
         "reference": np.asarray(batch["reference"]).reshape(-1).tolist(),
         "loss": float(metrics["loss"]),
         "grad_norm": float(metrics["grad_norm"]),
+        "compile_seconds": compiled,
     }
-    return clock.result(count, parameters, numbers) | {"compile_seconds": compiled}
 
 
 def run_torch(variant: Variant, folder: Path, count: int) -> dict[str, Any]:
     import torch
 
     model = torch_model(folder)
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.0, fused=True)
+    optimizer = torch_optimizer(model, RATE)
     asked = pairs(count)
 
     def logprobs(answers: tuple[TokenPath, ...]) -> torch.Tensor:
@@ -182,50 +183,32 @@ def run_torch(variant: Variant, folder: Path, count: int) -> dict[str, Any]:
     clock = Clock()
     with torch.no_grad():
         references = [both(pair) for pair in asked]
-    clock.lap("reference")
+    parts = {"reference": clock.lap()}
     total = 0.0
     for pair, reference in zip(asked, references, strict=True):
         change = both(pair) - reference
         loss = -torch.nn.functional.logsigmoid(BETA * (change[0] - change[1])) / count
         loss.backward()
         total += loss.item()
-    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     optimizer.step()
-    optimizer.zero_grad()
-    clock.lap("step")
-    numbers = {
+    parts["step"] = clock.lap()
+    result = _result(parts, count, sum(p.numel() for p in model.parameters()))
+    return result | {
         "reference": torch.cat(references).tolist(),
         "loss": total,
-        "grad_norm": float(norm),
+        "grad_norm": torch_norm(model),
     }
-    return clock.result(count, sum(p.numel() for p in model.parameters()), numbers)
 
 
-class Clock:
-    """Seconds of the clock and of the processors, part by part."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.core_seconds: dict[str, float] = {}
-        self._last = time.perf_counter(), time.process_time()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter(), time.process_time()
-        self.seconds[name] = now[0] - self._last[0]
-        self.core_seconds[name] = now[1] - self._last[1]
-        self._last = now
-
-    def result(self, count: int, parameters: int, numbers: dict[str, Any]) -> dict[str, Any]:
-        """Memory beyond what any trainer holds is a pair's: one is worked on at a time."""
-        return {
-            "pairs": count,
-            "seconds": sum(self.seconds.values()),
-            "core_seconds": sum(self.core_seconds.values()),
-            "parts": {"seconds": self.seconds, "core_seconds": self.core_seconds},
-            "peak_gb": peak_gb(),
-            "pair_gb": peak_gb() - ADAM * parameters / 1e9,
-            **numbers,
-        }
+def _result(parts: dict[str, dict[str, float]], count: int, parameters: int) -> dict[str, Any]:
+    """Memory beyond what any trainer holds is a pair's: one is worked on at a time."""
+    return {
+        "pairs": count,
+        "seconds": sum(part["seconds"] for part in parts.values()),
+        "parts": parts,
+        "peak_gb": peak_gb(),
+        "pair_gb": peak_gb() - ADAM * parameters / 1e9,
+    }
 
 
 def main() -> None:
@@ -234,7 +217,7 @@ def main() -> None:
         found: dict[str, dict[str, Any]] = {}
         for label in VARIANTS:
             found[label] = result = in_process(label, name)
-            parts = result["parts"]["core_seconds"]
+            parts = {name: part["core_seconds"] for name, part in result["parts"].items()}
             print(
                 f"{label:<28} {result['seconds']:6.1f} s an epoch, "
                 f"{result['pairs'] / result['seconds']:.4f} pairs/s, of the processors "

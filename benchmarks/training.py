@@ -5,13 +5,14 @@
 The same weights, sequences and loss on both sides: a decoder of Qwen2 0.5B's width with 6 layers
 and its whole vocabulary, four layers of the real tower, 640x480 photographs, judgments of 900
 tokens. Each variant runs in a process of its own, which says how long a step took (forward,
-backward, AdamW) and its largest memory. Nothing else should run meanwhile.
+backward, AdamW), its largest memory, and how long compiling took before: `write FOLDER` makes the
+weights, `python benchmarks/training.py VARIANT FOLDER` measures one. Nothing else should run
+meanwhile.
 """
 
 import json
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,13 @@ import numpy as np
 from beside_torch import (
     IMAGE,
     VOCABULARY,
+    Clock,
     in_process,
     peak_gb,
     photographs,
     torch_model,
+    torch_norm,
+    torch_optimizer,
     write_weights,
 )
 
@@ -31,7 +35,6 @@ from critic_jax.tree import Path as TokenPath
 from critic_jax.tree import build, pack, size, token_keys
 
 RATE = 2e-6
-STEPS = 2  # the first compiles and warms up, the others are timed
 
 
 @dataclass(frozen=True)
@@ -105,14 +108,16 @@ def run_jax(variant: Variant, folder: Path) -> dict[str, float]:
     # A row at a time, as the peer takes a record: no more need be in memory at once.
     options = StepOptions("products", len(rows))
     step = make_step(read.config, jnp.dtype(jnp.float32), tx, options)
-    losses, seconds = [], []
-    for _ in range(STEPS):
-        began = time.perf_counter()
-        state, metrics = step(state, batch)
-        losses.append(float(metrics["loss"]))
-        seconds.append(time.perf_counter() - began)
+    clock = Clock()
+    take = step.lower(state, batch).compile()
+    compiled = clock.lap()["seconds"]
+    state, metrics = take(state, batch)
+    jax.block_until_ready(state)
+    taken = clock.lap() | {"peak_gb": peak_gb()}
     used = sum(size(build(keys, group)) for group in groups) / (longest * len(groups))
-    return _result(paths, losses, seconds, used)
+    norm = float(metrics["grad_norm"])
+    found = _result(paths, taken, float(metrics["loss"]), norm, used)
+    return found | {"compile_seconds": compiled}
 
 
 def run_torch(variant: Variant, folder: Path) -> dict[str, float]:
@@ -120,64 +125,59 @@ def run_torch(variant: Variant, folder: Path) -> dict[str, float]:
 
     model = torch_model(folder)
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.0, fused=True)
+    optimizer = torch_optimizer(model, RATE)
     of_records = records(variant.judgments)
     paths = [path for _, path in of_records]
-    slots = 0
-    losses, seconds = [], []
-    for _ in range(STEPS):
-        began, total, slots = time.perf_counter(), 0.0, 0
-        for first in range(0, len(of_records), variant.batch):
-            part = of_records[first : first + variant.batch]
-            longest = max(len(path) for _, path in part)
-            slots += longest * len(part)
-            ids = torch.zeros(len(part), longest, dtype=torch.long)
-            mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
-            for n, (_, path) in enumerate(part):
-                end = len(path)
-                ids[n, :end], mask[n, :end] = torch.from_numpy(path.tokens).long(), 1
-                labels[n, end - 900 : end] = ids[n, end - 900 : end]
-            tiles = np.stack([visual.tiles for visual, _ in part])
-            pixels = (torch.from_numpy(tiles).float() / 255 - 0.5) / 0.5
-            kept: dict[str, torch.Tensor] = {}
-            targets = labels[:, 1:]
-            if not variant.every_logit:
-                # One choice of places for the whole batch is all that the model offers.
-                places = (targets != -100).any(0).nonzero()[:, 0]
-                kept, targets = {"logits_to_keep": places}, targets[:, places]
-            logits = model(
-                input_ids=ids,
-                attention_mask=mask if variant.batch > 1 else None,
-                pixel_values=pixels.permute(0, 1, 4, 2, 3),
-                image_sizes=torch.tensor([[480, 640]] * len(part)),
-                use_cache=False,
-                **kept,
-            ).logits
-            logits = logits if kept else logits[:, :-1]
-            # All judgments are as long: the mean over tokens is the mean over records.
-            loss = torch.nn.functional.cross_entropy(
-                logits.reshape(-1, VOCABULARY), targets.reshape(-1), ignore_index=-100
-            )
-            loss = loss * len(part) / len(of_records)
-            loss.backward()
-            total += loss.item()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(total)
-        seconds.append(time.perf_counter() - began)
-    return _result(paths, losses, seconds, sum(map(len, paths)) / slots)
+    total, slots = 0.0, 0
+    clock = Clock()
+    for first in range(0, len(of_records), variant.batch):
+        part = of_records[first : first + variant.batch]
+        longest = max(len(path) for _, path in part)
+        slots += longest * len(part)
+        ids = torch.zeros(len(part), longest, dtype=torch.long)
+        mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+        for n, (_, path) in enumerate(part):
+            end = len(path)
+            ids[n, :end], mask[n, :end] = torch.from_numpy(path.tokens).long(), 1
+            labels[n, end - 900 : end] = ids[n, end - 900 : end]
+        tiles = np.stack([visual.tiles for visual, _ in part])
+        pixels = (torch.from_numpy(tiles).float() / 255 - 0.5) / 0.5
+        kept: dict[str, torch.Tensor] = {}
+        targets = labels[:, 1:]
+        if not variant.every_logit:
+            # One choice of places for the whole batch is all that the model offers.
+            places = (targets != -100).any(0).nonzero()[:, 0]
+            kept, targets = {"logits_to_keep": places}, targets[:, places]
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask if variant.batch > 1 else None,
+            pixel_values=pixels.permute(0, 1, 4, 2, 3),
+            image_sizes=torch.tensor([[480, 640]] * len(part)),
+            use_cache=False,
+            **kept,
+        ).logits
+        logits = logits if kept else logits[:, :-1]
+        # All judgments are as long: the mean over tokens is the mean over records.
+        loss = torch.nn.functional.cross_entropy(
+            logits.reshape(-1, VOCABULARY), targets.reshape(-1), ignore_index=-100
+        )
+        loss = loss * len(part) / len(of_records)
+        loss.backward()
+        total += loss.item()
+    optimizer.step()
+    taken = clock.lap() | {"peak_gb": peak_gb()}
+    norm = torch_norm(model)
+    return _result(paths, taken, total, norm, sum(map(len, paths)) / slots)
 
 
 def _result(
-    paths: list[TokenPath], losses: list[float], seconds: list[float], used: float
+    paths: list[TokenPath], taken: dict[str, float], loss: float, norm: float, used: float
 ) -> dict[str, float]:
-    return {
-        "first_loss": losses[0],
-        "last_loss": losses[-1],
-        "seconds": min(seconds[1:]),
+    return taken | {
+        "loss": loss,
+        "grad_norm": norm,
         "useful_tokens": sum(map(len, paths)),
         "slots_in_use": used,
-        "peak_gb": peak_gb(),
     }
 
 
@@ -189,9 +189,11 @@ def main() -> None:
             found[label] = result = in_process(label, name)
             rate = result["useful_tokens"] / result["seconds"]
             print(
-                f"{label:<38} {result['seconds']:6.1f} s a step, {rate:6.1f} useful tokens/s, "
+                f"{label:<38} {result['seconds']:6.1f} s a step, "
+                f"{result['core_seconds']:.1f} of the processors, {rate:6.1f} useful tokens/s, "
                 f"slots in use {100 * result['slots_in_use']:5.1f} %, {result['peak_gb']:.2f} GB, "
-                f"loss {result['first_loss']:.6f} {result['last_loss']:.6f}",
+                f"loss {result['loss']:.6f}, gradient {result['grad_norm']:.6f}, "
+                f"compiled in {result.get('compile_seconds', 0):.1f} s",
                 flush=True,
             )
     _summary(found)
