@@ -137,13 +137,14 @@ def mesh_of(tree: Any) -> Mesh | None:
 
 def entry(stacked: Any, number: int) -> Any:
     """stacked[number], spread over its mesh as the stack is; also of a `jax.ShapeDtypeStruct`."""
+    if isinstance(stacked, jax.ShapeDtypeStruct):
+        held = stacked.sharding
+        sharding = NamedSharding(held.mesh, PartitionSpec(*held.spec[1:]))
+        return jax.ShapeDtypeStruct(stacked.shape[1:], stacked.dtype, sharding=sharding)
     mesh = mesh_of(stacked)
     if mesh is None:
         return stacked[number]
-    sharding = NamedSharding(mesh, PartitionSpec(*stacked.sharding.spec[1:]))
-    if isinstance(stacked, jax.ShapeDtypeStruct):
-        return jax.ShapeDtypeStruct(stacked.shape[1:], stacked.dtype, sharding=sharding)
-    return _entry(stacked, number, sharding)
+    return _entry(stacked, number, NamedSharding(mesh, PartitionSpec(*stacked.sharding.spec[1:])))
 
 
 @partial(jax.jit, static_argnums=2)

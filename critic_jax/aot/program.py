@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+
 
 @dataclass(frozen=True)
 class Program:
@@ -17,3 +19,9 @@ class Program:
     function: Any
     arguments: tuple[Any, ...]
     tokens: int
+
+    @property
+    def devices(self) -> int:
+        """How many run it together."""
+        size: int = jax.tree.leaves(self.arguments)[0].sharding.mesh.size
+        return size

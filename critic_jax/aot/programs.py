@@ -11,6 +11,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from critic_jax.aot.program import Program
+from critic_jax.aot.rounds import (
+    judging_decode,
+    judging_prefill,
+    rollout_decode,
+    rollout_prefill,
+)
 from critic_jax.aot.serving import decode_step, held, prefill_step
 from critic_jax.data.pair_rows import pair_arrays
 from critic_jax.models.config import ModelConfig
@@ -83,7 +89,14 @@ PROGRAMS: dict[type[Any], dict[str, Callable[[Any, ModelConfig, Mesh], Program]]
     TrainConfig: {"sft": sft_step},
     DpoConfig: {"dpo": dpo_step, "reference": reference_pass},
     SamplingConfig: {"prefill": prefill_step, "decode": decode_step},
-    AlignConfig: {"dpo": dpo_step, "reference": reference_pass},  # as each round trains
+    AlignConfig: {
+        "rollout_prefill": rollout_prefill,
+        "rollout_decode": rollout_decode,
+        "judging_prefill": judging_prefill,
+        "judging_decode": judging_decode,
+        "reference": reference_pass,
+        "dpo": dpo_step,
+    },
 }
 """By a config's class, its steps by name."""
 

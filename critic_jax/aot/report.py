@@ -44,6 +44,7 @@ class Needs:
     A device is a chip; of v4 and v7x it is half a chip. None: for want of memory the compiler gave
     up before it could tell.
 
+    chips: those that run it together: all of the slice, or of a round that samples one replica.
     peak_bytes: the most that is in use at once: arguments, temporary arrays, the program itself.
     temp_bytes: what of it is neither argument nor result.
     host_bytes: memory of the host that a device uses (remat "offload").
@@ -52,6 +53,7 @@ class Needs:
     collective_bytes: see `collectives.collective_bytes`.
     """
 
+    chips: int
     tokens_per_chip: int
     argument_bytes: int | None
     temp_bytes: int | None
@@ -112,8 +114,10 @@ def needs(
     task = bar.add_task(f"{step}: compiling rows of {config.row_tokens} tokens", total=None)
     began = time.perf_counter()
     traced = program.function.trace(*program.arguments)
-    done = operations(traced.jaxpr.jaxpr, "tpu") // len(slice_.devices)
-    tokens = program.tokens // slice_.chips
+    devices = program.devices
+    done = operations(traced.jaxpr.jaxpr, "tpu") // devices
+    chips = devices * slice_.chips // len(slice_.devices)
+    tokens = program.tokens // chips
     try:
         compiled = traced.lower().compile()
     except jax.errors.JaxRuntimeError as error:
@@ -121,7 +125,9 @@ def needs(
             raise
         seconds = round(time.perf_counter() - began, 1)
         asked = _asked(str(error))
-        return Needs(tokens, None, None, asked, None, slice_.hbm_bytes, False, done, None, seconds)
+        return Needs(
+            chips, tokens, None, None, asked, None, slice_.hbm_bytes, False, done, None, seconds
+        )
     finally:
         bar.remove_task(task)
     seconds = round(time.perf_counter() - began, 1)
@@ -131,6 +137,7 @@ def needs(
     kept = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     peak = memory.peak_memory_in_bytes + memory.generated_code_size_in_bytes
     return Needs(
+        chips=chips,
         tokens_per_chip=tokens,
         argument_bytes=memory.argument_size_in_bytes,
         temp_bytes=peak - kept,

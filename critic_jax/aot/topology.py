@@ -48,12 +48,21 @@ class Topology:
     @property
     def chips(self) -> int:
         """How many there are."""
-        return len({tuple(device.coords) for device in self.devices})
+        return _chips(self.devices)
 
     @property
     def hbm_bytes(self) -> int:
         """Memory of a device."""
-        return HBM[self.kind] * self.chips // len(self.devices)
+        return memory_of(self.devices)
+
+
+def memory_of(devices: list[jax.Device]) -> int:
+    """Bytes of each device of a slice."""
+    return HBM[devices[0].device_kind] * _chips(devices) // len(devices)
+
+
+def _chips(devices: list[jax.Device]) -> int:
+    return len({tuple(device.coords) for device in devices})
 
 
 def topology(name: str) -> Topology:

@@ -57,6 +57,14 @@ class Graphs:
 WeightFormat = Literal["full", "int8"]
 """How a sampler holds a model's weights: as the model does, or in eight bits."""
 
+SamplingDtype = Literal["float32", "bfloat16"]
+"""What a sampler computes in, and holds keys and values in."""
+
+
+def usual_dtype() -> SamplingDtype:
+    """bfloat16 on accelerators, which are made for it; float32 on a CPU, which is not."""
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
+
 
 class Weights(NamedTuple):
     """The parameters of the decoder's layers one by one, and of all that is around them."""

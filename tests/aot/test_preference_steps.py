@@ -11,7 +11,8 @@ import pytest
 from critic_jax.aot.programs import dpo_step, reference_pass
 from critic_jax.aot.topology import topology
 from critic_jax.cli import main
-from critic_jax.models.config import tiny
+from critic_jax.models.config import onevision_7b, onevision_72b, tiny
+from critic_jax.sampling.replicas import fewest
 from critic_jax.sharding import make_mesh
 from critic_jax.training.config import DpoConfig, load_config
 
@@ -50,3 +51,42 @@ def test_both_steps_of_preference_training_compile(
     assert steps["reference"]["argument_bytes"] < 0.5 * steps["dpo"]["argument_bytes"]
     assert steps["reference"]["peak_bytes"] < steps["dpo"]["peak_bytes"]
     assert 0 < 2.5 * steps["reference"]["flops"] < steps["dpo"]["flops"]
+
+
+@pytest.mark.slow
+def test_a_round_samples_and_judges_on_replicas(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A small model takes a chip of its own; training takes all four."""
+    path = tmp_path / "rounds.py"
+    path.write_text(
+        "from critic_jax.training.config import AlignConfig\n"
+        "config = AlignConfig(init='runs/tiny', data='', output='', rows=2, row_tokens=256,\n"
+        "    row_tiles=2, global_batch=4, fsdp=2, tensor=2, max_new_tokens=32)\n"
+    )
+    assert main(["aot", str(path), "--topology", "v5e:2x2", "--model", "tiny", "--json"]) == 0
+    steps = json.loads(capsys.readouterr().out)["steps"]
+    sampling = [
+        f"{stage}_{step}" for stage in ("rollout", "judging") for step in ("prefill", "decode")
+    ]
+    assert list(steps) == [*sampling, "reference", "dpo"]
+    assert all(step["fits"] for step in steps.values())
+    assert [steps[name]["chips"] for name in steps] == [1, 1, 1, 1, 4, 4]
+    assert steps["rollout_prefill"]["tokens_per_chip"] == 16_384
+    assert steps["rollout_decode"]["tokens_per_chip"] == steps["judging_decode"]["tokens_per_chip"]
+    # The judge has room for longer answers beside the same prompts.
+    assert steps["judging_decode"]["peak_bytes"] > steps["rollout_decode"]["peak_bytes"]
+    # On one chip nothing is sent.
+    assert not any(steps["rollout_decode"]["collective_bytes"].values())
+
+
+def test_the_fewest_chips_that_hold_a_model() -> None:
+    """The 7B's 16.06 GB in bfloat16: two chips of 16 GiB, one of 32 GiB; in eight bits one."""
+    bfloat16, gib = jax.numpy.dtype("bfloat16"), 2**30
+    seven, large = onevision_7b(), onevision_72b()
+    assert fewest(seven, bfloat16, "full", 4, 16 * gib) == 2
+    assert fewest(seven, bfloat16, "full", 4, 32 * gib) == 1
+    assert fewest(seven, bfloat16, "int8", 4, 16 * gib) == 1
+    # 146.4 GB: more than four chips of 32 GiB have; of eight, 60 % hold it.
+    assert fewest(large, bfloat16, "full", 4, 32 * gib) == 0
+    assert fewest(large, bfloat16, "full", 8, 32 * gib) == 8
