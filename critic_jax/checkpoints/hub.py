@@ -1,4 +1,4 @@
-"""Models by name: a folder of this machine, or an id on the Hugging Face hub."""
+"""Models by name: a folder of this machine, a URL, or an id on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from critic_jax.checkpoints.publish import standing
 from critic_jax.errors import InputError
+from critic_jax.remote import fetched, url_of
 
 # Everything of a model's repository but pickled weights, logs and pictures; and nothing below its
 # top folder, where some keep the steps of a training run, or other formats of the same weights.
@@ -28,11 +29,14 @@ def model_name(model: str | os.PathLike[str]) -> str:
 
 
 def local_folder(model: str | os.PathLike[str]) -> Path:
-    """The folder of a model; of a hub id (`org/name` or `org/name@revision`), its local copy.
+    """The folder of a model; of a URL such as gs://bucket/critic, or of a hub id (`org/name` or
+    `org/name@revision`), its local copy.
 
     What is on this machine is taken as it is; a hub id is downloaded into the hub's own cache, or
-    found there. Raises InputError for what is neither, or cannot be had.
+    found there. Raises InputError for what is none of them, or cannot be had.
     """
+    if url_of(model) is not None:
+        return fetched(model)
     path = Path(model)
     found = _HUB_ID.fullmatch(str(model))
     if found is None or standing(path).exists():

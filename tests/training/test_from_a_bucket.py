@@ -1,4 +1,4 @@
-"""Data and compiled programs at gs://, in a store that speaks Cloud Storage's interface."""
+"""Data, models and compiled programs at gs://, in a store that speaks Cloud Storage's interface."""
 
 import json
 import os
@@ -13,6 +13,8 @@ from gcp_storage_emulator.server import create_server
 from pod_gcloud import free_port
 from run_lines import metrics
 from train_command import begin, end
+
+from critic_jax.remote import sent
 
 IMPORT = "import sys; from critic_data.cli import main; sys.exit(main())"
 
@@ -49,6 +51,16 @@ def test_a_run_reads_its_data_and_keeps_its_programs_in_a_bucket(
         assert {"set/import.json"} <= set(in_bucket(port, "set/"))
         # The second run found every program of the first one.
         assert compiled and in_bucket(port, "compiled/") == compiled
+        # What was trained starts another run from there, with the same numbers as from its folder.
+        sent(tmp_path / "first" / "critic", "gs://my-critic/critic")
+        found = []
+        for init in ("gs://my-critic/critic", tmp_path / "first" / "critic"):
+            output = tmp_path / f"from {len(found)}"
+            words = [config_file, "--data", data(), "--init", init, "--output", output]
+            code, said = end(begin(*words))
+            assert code == 0, said
+            found.append([line["loss"] for line in metrics(output)])
+        assert found[0] == found[1]
     finally:
         server.stop()
 
