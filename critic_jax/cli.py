@@ -15,6 +15,7 @@ from critic_jax.alignment.verbs import ALIGNMENT
 from critic_jax.console import show
 from critic_jax.errors import InputError
 from critic_jax.evaluation.verbs import EVALUATIONS, EvaluateOptions
+from critic_jax.host_options import HostOptions
 from critic_jax.verbs import Verb, dispatch, family
 
 
@@ -35,7 +36,7 @@ def demo(options: DemoOptions) -> None:
 
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(HostOptions):
     """Train a critic as a config says; continue by itself where an earlier run was stopped.
 
     Words after CONFIG change the config's fields: critic-jax train CONFIG --field value.
@@ -43,22 +44,15 @@ class TrainOptions:
 
     config: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CONFIG")]
     """Name of an experiment that comes with critic_jax, or the path of a Python file like one."""
-    coordinator: str | None = None
-    """HOST:PORT of process 0, where this is one of several; a TPU pod is joined without it."""
-    processes: int | None = None
-    """How many processes there are."""
-    process: int | None = None
-    """Which of them this is, from 0."""
     overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
 
 
 def train(options: TrainOptions) -> None:
     from critic_jax.evaluation.held_out import held_out_judge
-    from critic_jax.hosts import join_hosts
     from critic_jax.training.config import load_config
     from critic_jax.training.loop import train as train_critic
 
-    join_hosts(options.coordinator, options.processes, options.process)
+    options.join()
     config = load_config(options.config, overrides=list(options.overrides))
     train_critic(config, judge=held_out_judge)
 
@@ -73,16 +67,15 @@ class DpoOptions(TrainOptions):
 
 
 def dpo(options: DpoOptions) -> None:
-    from critic_jax.hosts import join_hosts
     from critic_jax.training.config import DpoConfig, load_config
     from critic_jax.training.loop import train as train_policy
 
-    join_hosts(options.coordinator, options.processes, options.process)
+    options.join()
     train_policy(load_config(options.config, list(options.overrides), DpoConfig))
 
 
 @dataclass(frozen=True)
-class JudgeOptions:
+class JudgeOptions(HostOptions):
     """Score, compare or rank answers about pictures, whichever each line of the input asks for.
 
     An input line is a JSON object: id, image, question, and response (to score), response_a and
@@ -126,6 +119,10 @@ class JudgeOptions:
     if need be. By default as much as 16,384 tokens of prompts and 32 answers take."""
     weights: Literal["full", "int8"] = "full"
     """int8 holds the model's weights in eight bits; verdicts may differ in a few places."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Type of the computation; by default bfloat16, on a CPU float32."""
+    replica_devices: int = 0
+    """Devices that hold the model together; by default as few as can. Replicas share the lines."""
     cache: Path | None = None
     """Folder of earlier judgments to use and add to, instead of the one all runs share."""
     no_cache: bool = False
@@ -157,8 +154,8 @@ def judge(options: JudgeOptions) -> None:
     from critic_jax.judging.memory import parse_bytes
     from critic_jax.judging.summary import parse_limits
 
-    words = dict(vars(options))
-    as_json = words.pop("json")
+    words = options.join()
+    as_json, words["devices"] = words.pop("json"), words.pop("replica_devices")
     limits = parse_limits(words.pop("fail_under"), words.pop("fail_on_unparsed"))
     asked = ("concurrency", "timeout", "retries", "request_budget", "token_budget")
     policy = policy_from(options.endpoint, **{name: words.pop(name) for name in asked})
@@ -166,12 +163,13 @@ def judge(options: JudgeOptions) -> None:
     words["memory"] = parse_bytes(words.pop("memory"))
     words["cache"] = judgments_folder(words.pop("cache"), words.pop("no_cache"))
     summary = judge_file(**words, policy=policy, asking=asking)
-    show(summary, as_json=as_json)
+    if options.leads:
+        show(summary, as_json=as_json)
     limits.check(summary)
 
 
 @dataclass(frozen=True)
-class GenerateOptions:
+class GenerateOptions(HostOptions):
     """Answer prompts about pictures.
 
     An input line is a JSON object: id, image (optional) and prompt.
@@ -210,14 +208,20 @@ class GenerateOptions:
     if need be. By default as much as 16,384 tokens of prompts and 32 answers take."""
     weights: Literal["full", "int8"] = "full"
     """int8 holds the weights of the model and of the judge in eight bits."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Type of the computation; by default bfloat16, on a CPU float32."""
+    replica_devices: int = 0
+    """Devices that hold a model together; by default as few as can. Replicas share the prompts."""
 
 
 def generate(options: GenerateOptions) -> None:
     from critic_jax.judging.answer_file import generate_file
     from critic_jax.judging.memory import parse_bytes
 
-    summary = generate_file(**vars(options) | {"memory": parse_bytes(options.memory)})
-    if options.output is not None:
+    words = options.join()
+    words["memory"], words["devices"] = parse_bytes(options.memory), words.pop("replica_devices")
+    summary = generate_file(**words)
+    if options.output is not None and options.leads:
         show(summary, as_json=False)
 
 

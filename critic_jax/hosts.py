@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import time
 import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.error import URLError
 
 import jax
@@ -14,6 +18,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from critic_jax.errors import InputError, WorkError
+
+T = TypeVar("T")
 
 PATIENCE = 300.0
 """Seconds that the others wait for process 0 to be there."""
@@ -78,22 +84,85 @@ def _wait_for_first(address: str) -> None:
             time.sleep(0.2)
 
 
+def processes() -> int:
+    """How many this run has. One that joined none is alone, and needs no device to know that."""
+    return jax.process_count() if jax.distributed.is_initialized() else 1
+
+
 def is_first() -> bool:
     """Whether this is process 0, which writes what is written once."""
-    return jax.process_index() == 0
+    return processes() == 1 or jax.process_index() == 0
 
 
 def all_agree(fine: bool) -> bool:
     """Whether it is so on every process. All must ask."""
-    if jax.process_count() == 1:
+    if processes() == 1:
         return fine
     return bool(np.all(multihost_utils.process_allgather(np.asarray(fine))))
 
 
 def wait_for_all(name: str) -> None:
     """Go on when every process has come to the place of that name."""
-    if jax.process_count() > 1:
+    if processes() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def exchange(said: Any) -> list[Any]:
+    """What every process says, in their order, in all of them. All must ask."""
+    if processes() == 1:
+        return [said]
+    content = np.frombuffer(pickle.dumps(said), np.uint8)
+    lengths = multihost_utils.process_allgather(np.asarray(len(content)))
+    held = np.zeros(1 << int(lengths.max()).bit_length(), np.uint8)  # few sizes: few programs
+    held[: len(content)] = content
+    each = multihost_utils.process_allgather(held)
+    return [pickle.loads(one[:length].tobytes()) for one, length in zip(each, lengths, strict=True)]
+
+
+def on_first(work: Callable[[], T]) -> T:
+    """What `work` gives on process 0, the only one that does it, in all of them. All must ask.
+
+    Where it raises InputError or WorkError, all do; where anything else, the others a WorkError.
+    """
+    if processes() == 1:
+        return work()
+    return _same(exchange(_Outcome.of(work) if is_first() else None)[:1])[0]
+
+
+def on_each(work: Callable[[], T]) -> list[T]:
+    """What `work` gives on each process, in all of them; an error of one as by `on_first`."""
+    if processes() == 1:
+        return [work()]
+    return _same(exchange(_Outcome.of(work)))
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What a process came to: a value, or an error in words; its own error stays with it."""
+
+    value: Any = None
+    wrong_input: bool = False
+    said: str = ""
+    process: int = 0
+
+    @classmethod
+    def of(cls, work: Callable[[], Any]) -> _Outcome:
+        here = jax.process_index()
+        try:
+            return cls(work())
+        except (InputError, WorkError) as error:
+            return cls(None, isinstance(error, InputError), str(error), here)
+        except Exception as error:
+            # Told before it passes on, or the others would wait for this process.
+            exchange(cls(None, False, f"process {here}: {type(error).__name__}: {error}", here))
+            raise
+
+
+def _same(outcomes: list[_Outcome]) -> list[Any]:
+    for outcome in outcomes:
+        if outcome.said:
+            raise (InputError if outcome.wrong_input else WorkError)(outcome.said)
+    return [outcome.value for outcome in outcomes]
 
 
 def whole(array: jax.Array) -> np.ndarray:

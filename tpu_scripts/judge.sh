@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Judge a file of the bucket with a critic, on a slice of one machine.
+# Judge a file of the bucket with a critic, on every worker, and leave it there.
 #
 #   tpu_scripts/judge.sh [--dry-run] MODEL INPUT [--option value ...]
 #
@@ -9,6 +9,5 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 begin "$@"
 ((${#WORDS[@]} >= 2)) || wrong "give the model and the input: judge.sh bucket/runs/critic-7b/critic pairs/input.jsonl"
-one_host "critic-jax judge"
-start_job 0 "bucket/runs/$RUN/results.jsonl" critic-jax judge --model "${WORDS[0]}" \
+start_job all "bucket/runs/$RUN/results.jsonl" critic-jax judge --model "${WORDS[0]}" \
   --input "bucket/${WORDS[1]}" --output "bucket/runs/$RUN/results.jsonl" "${WORDS[@]:2}"

@@ -33,8 +33,7 @@ no_words
 JOB=${JOB:-train_critic}
 [[ $JOB =~ ^(train_critic|align|judge|convert)$ ]] || wrong "no job $JOB; there are train_critic, align, judge and convert"
 WORKERS=all COUNT=$((HOSTS * SLICES))
-[[ $JOB != judge ]] || one_host "critic-jax judge"
-if [[ $JOB == judge || $JOB == convert ]]; then WORKERS=0 COUNT=1; fi
+if [[ $JOB == convert ]]; then WORKERS=0 COUNT=1; fi
 # The first node is enough for a job of one worker.
 if ((COUNT == 1)); then NODES=$(nodes | head -n 1); else NODES=$(nodes); fi
 

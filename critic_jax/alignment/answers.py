@@ -31,7 +31,7 @@ class RewardSource(Protocol):
         """Whether it can tell of answers that nobody has seen yet."""
 
     def rewards(self, answers: Sequence[Answers], folder: Path) -> list[Rewards]:
-        """Of the answers to each prompt, in the order given.
+        """Of the answers to each prompt, in the order given; several processes all ask.
 
         folder: for what it wants to keep; a call that was killed goes on from there. Raises
         InputError for answers that it cannot tell of.

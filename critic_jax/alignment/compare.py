@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from critic_jax.alignment.answers import Answers, RewardSource
 from critic_jax.alignment.choice import EQUAL, Rewards
 from critic_jax.data import read_json_lines
 from critic_jax.files import write_json_lines
+from critic_jax.hosts import on_first
 from critic_jax.judging.lines import image_field
 from critic_jax.judging.prompts import Prompt, read_prompts
 
@@ -35,16 +37,21 @@ def compare_files(
 
     `output` gets a line for each prompt: its id, both answers, the outcome for the later one.
     Returns how many were won, lost, tied or not known, and the share won, a tie being half of one.
-    folder: for what the source keeps.
+    folder: for what the source keeps. On several processes all call this, and the first reads and
+    writes.
     """
-    said = [
-        {fields["id"]: fields["responses"][0] for _, fields in read_json_lines(path)}
-        for path in (before, after)
-    ]
-    both = [
-        Answers(prompt, (said[0][prompt.id], said[1][prompt.id]))
-        for prompt in read_prompts(examples)[0]
-    ]
+
+    def read() -> list[Answers]:
+        said = [
+            {fields["id"]: fields["responses"][0] for _, fields in read_json_lines(path)}
+            for path in (before, after)
+        ]
+        return [
+            Answers(prompt, (said[0][prompt.id], said[1][prompt.id]))
+            for prompt in read_prompts(examples)[0]
+        ]
+
+    both = on_first(read)
     outcomes = [_outcome(rewards) for rewards in source.rewards(both, folder)]
     lines = [
         {
@@ -57,7 +64,7 @@ def compare_files(
         }
         for one, outcome in zip(both, outcomes, strict=True)
     ]
-    write_json_lines(output, lines)
+    on_first(partial(write_json_lines, output, lines))
     counts = {name: outcomes.count(name) for name in ("won", "lost", "tie", "unknown")}
     known = len(outcomes) - counts["unknown"]
     rate = (counts["won"] + counts["tie"] / 2) / known if known else None

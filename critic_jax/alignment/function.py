@@ -14,6 +14,7 @@ from critic_jax.alignment.answers import Answers
 from critic_jax.alignment.choice import Rewards
 from critic_jax.errors import InputError
 from critic_jax.files import write_json_lines
+from critic_jax.hosts import on_first
 from critic_jax.judging.partial import Partial
 from critic_jax.progress import progress
 
@@ -41,6 +42,9 @@ class FunctionRewards:
         self._function = find_function(name)
 
     def rewards(self, answers: Sequence[Answers], folder: Path) -> list[Rewards]:
+        return on_first(lambda: self._rewards(answers, folder))  # a function may cost money
+
+    def _rewards(self, answers: Sequence[Answers], folder: Path) -> list[Rewards]:
         output = folder / RESULTS
         partial = Partial(output, self.name, {}, "reward")
         waiting = [one for one in answers if one.prompt.key not in partial.done]

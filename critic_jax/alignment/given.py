@@ -16,6 +16,7 @@ from critic_jax.alignment.choice import Rewards
 from critic_jax.data import read_json_lines
 from critic_jax.data.records import record_id, shown
 from critic_jax.errors import InputError
+from critic_jax.hosts import on_first
 from critic_jax.judging.judgment import winner
 from critic_jax.judging.results import VERDICTS
 
@@ -32,9 +33,13 @@ class GivenFile(ABC):
         self.path = path
         self.name = path.name
 
-    @abstractmethod
     def rewards(self, answers: Sequence[Answers], folder: Path) -> list[Rewards]:
         """As `RewardSource.rewards`."""
+        return on_first(lambda: [self._of(one) for one in answers])
+
+    @abstractmethod
+    def _of(self, one: Answers) -> Rewards:
+        """Of the answers to one prompt."""
 
     def told(self, folder: Path) -> dict[str, Any]:
         """The file, and a digest of it."""
@@ -74,9 +79,6 @@ class ScoreFile(GivenFile):
                 raise InputError(f"{place}: another score of an answer that has one already")
         return scores
 
-    def rewards(self, answers: Sequence[Answers], folder: Path) -> list[Rewards]:
-        return [self._of(one) for one in answers]
-
     def _of(self, one: Answers) -> Rewards:
         values = []
         for text in one.responses:
@@ -112,9 +114,6 @@ class PreferenceFile(GivenFile):
             assert won is not None
             compared[name].append((fields["response_a"], fields["response_b"], won))
         return compared
-
-    def rewards(self, answers: Sequence[Answers], folder: Path) -> list[Rewards]:
-        return [self._of(one) for one in answers]
 
     def _of(self, one: Answers) -> Rewards:
         found: dict[str, float] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from critic_jax.alignment.answers import Answers
 from critic_jax.alignment.choice import Rewards
 from critic_jax.data import read_json_lines
 from critic_jax.files import write_json_lines
+from critic_jax.hosts import on_first
 from critic_jax.judging.batch import judge_file, judgments_folder
 from critic_jax.judging.judgment import Judgment
 from critic_jax.judging.lines import image_field
@@ -60,7 +62,8 @@ class JudgeRewards:
                 }
                 for one in asked
             ]
-            source = write_json_lines(folder / "answers.jsonl", lines)
+            source = folder / "answers.jsonl"
+            on_first(partial(write_json_lines, source, lines))
             judge_file(
                 self.judge,
                 source,
@@ -70,7 +73,8 @@ class JudgeRewards:
                 endpoint=self.endpoint,
                 memory=self.memory,
             )
-            found = {fields["id"]: fields for _, fields in read_json_lines(folder / RESULTS)}
+            results = on_first(lambda: [one for _, one in read_json_lines(folder / RESULTS)])
+            found = {fields["id"]: fields for fields in results}
         return [_rewards(one.responses, found.get(one.prompt.id)) for one in answers]
 
     def told(self, folder: Path) -> dict[str, Any]:

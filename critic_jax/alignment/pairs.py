@@ -13,6 +13,7 @@ from critic_jax.data import read_json_lines
 from critic_jax.data.records import shown
 from critic_jax.errors import InputError
 from critic_jax.files import write_json, write_json_lines
+from critic_jax.hosts import on_first
 from critic_jax.judging.lines import image_field
 from critic_jax.judging.prompts import Prompt, read_prompts
 
@@ -24,9 +25,10 @@ def pairs_file(
 
     Beside `output` stand `dropped.jsonl` (prompts that gave no pair, why, and their rewards),
     `summary.json`, and `judged/` with what the source keeps; a call that was killed goes on from
-    there. Raises InputError for a wrong line.
+    there. On several processes all call this, and the first reads and writes. Raises InputError for
+    a wrong line.
     """
-    answers = read_rollouts(rollouts, read_prompts(input)[0])
+    answers = on_first(lambda: read_rollouts(rollouts, read_prompts(input)[0]))
     folder = output.parent / "judged"
     rewards = source.rewards(answers, folder)
     found = [choose(o.responses, r, limits) for o, r in zip(answers, rewards, strict=True)]
@@ -37,11 +39,15 @@ def pairs_file(
         else:
             said = {"id": one.prompt.id, "why": choice, "rewards": list(worth.values)}
             dropped.append(said)
-    write_json_lines(output.with_name("dropped.jsonl"), dropped)
-    write_json_lines(output, pairs)
-    summary = {"source": source.told(folder), **summarise(answers, rewards, found)}
-    write_json(output.with_name("summary.json"), summary)
-    return summary
+
+    def write() -> dict[str, Any]:
+        write_json_lines(output.with_name("dropped.jsonl"), dropped)
+        write_json_lines(output, pairs)
+        summary = {"source": source.told(folder), **summarise(answers, rewards, found)}
+        write_json(output.with_name("summary.json"), summary)
+        return summary
+
+    return on_first(write)
 
 
 def read_rollouts(path: Path, prompts: Sequence[Prompt]) -> list[Answers]:

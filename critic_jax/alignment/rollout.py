@@ -7,6 +7,7 @@ from typing import Any
 
 from critic_jax.errors import InputError
 from critic_jax.judging.answer_file import generate_file
+from critic_jax.sampling.weights import SamplingDtype
 
 
 def rollout_file(
@@ -19,10 +20,13 @@ def rollout_file(
     max_new_tokens: int = 512,
     seed: int = 0,
     memory: int | None = None,
+    dtype: SamplingDtype | None = None,
+    devices: int = 0,
 ) -> dict[str, Any]:
     """Sample `n` answers to each prompt of `input` (`prompts.read_prompts`) into `output`.
 
-    The lines are those of `generate_file`; a call that was killed goes on from there. By default as
+    The lines are those of `generate_file`, and so are `memory`, `dtype`, `devices` and what several
+    processes do; a call that was killed goes on from there. By default as
     LLaVA-Critic has it: five answers at temperature 0.7 and top_p 0.9. Raises InputError for
     settings with which there is nothing to choose from.
     """
@@ -42,4 +46,6 @@ def rollout_file(
         max_new_tokens=max_new_tokens,
         seed=seed,
         memory=memory,
+        dtype=dtype,
+        devices=devices,
     )

@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import fields
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from critic_jax.data import read_json_lines
 from critic_jax.data.pairs import make_pair
 from critic_jax.errors import InputError, WorkError
 from critic_jax.files import write_json, write_json_lines
+from critic_jax.hosts import on_first
 from critic_jax.judging.answer_file import generate_file
 from critic_jax.judging.lines import image_field
 from critic_jax.judging.memory import parse_bytes
@@ -50,25 +51,30 @@ def align(config: AlignConfig, report: Callable[[Path], Path] | None = None) -> 
     """Run (or go on with) all rounds; returns the folder of the last policy.
 
     `output/round_N/round.json` tells of a round that is done. report: called with `output` behind
-    every round. Raises InputError for a wrong config,
-    wrong data, or a run that was begun otherwise; WorkError for a round without any pair.
+    every round. On several processes (`critic_jax.hosts.join_hosts`) each calls this, with an
+    `output` that they share. Raises InputError for a wrong config, wrong data, or a run that was
+    begun otherwise; WorkError for a round without any pair.
     """
     source = _checked(config)
-    data = Path(fetched(config.data))
-    prompts, _ = read_prompts(data)
-    if not prompts:
-        raise InputError(f"{data}: holds no prompts")
-    output = Path(config.output)
-    begun = Begun(output, going_on=(output / "round_1").exists())
-    begun.check(config)
-    begun.keep(config, _digest(prompts))
+    data, output = Path(fetched(config.data)), Path(config.output)
+
+    def begin() -> list[Prompt]:
+        prompts, _ = read_prompts(data)
+        if not prompts:
+            raise InputError(f"{data}: holds no prompts")
+        begun = Begun(output, going_on=(output / "round_1").exists())
+        begun.check(config)
+        begun.keep(config, _digest(prompts))
+        return prompts
+
+    prompts = on_first(begin)
     keep_compiled()
     run = _Run(config, source, data, prompts)
     policy = config.init
     for number in range(1, config.rounds + 1):
         policy = run.round(number, policy)
         if report is not None:
-            report(output)
+            on_first(partial(report, output))
     return Path(policy)
 
 
@@ -100,7 +106,7 @@ class _Run:
         """One round, from the policy of the one before; returns the new policy's folder."""
         folder = self.output / f"round_{number}"
         trained = folder / "dpo" / "policy"
-        if not (folder / MANIFEST).exists():
+        if not on_first((folder / MANIFEST).exists):
             start = policy if self.config.start == "previous" else self.config.init
             rolled = self._rollouts(policy, number, folder)
             found = self._pairs(folder)
@@ -121,12 +127,13 @@ class _Run:
                 "sampling": rolled,
                 "seeds": {"sampling": rolled["seed"], "training": dpo.seed},
                 **found,
-                "training": _training(folder / "dpo"),
+                "training": on_first(partial(_training, folder / "dpo")),
                 "compared": self._compare(str(trained), folder),
             }
-            write_json(folder / MANIFEST, manifest)
+            on_first(partial(write_json, folder / MANIFEST, manifest))
         # Nothing goes on from here any more: of a large model that is twice its size and more.
-        shutil.rmtree(folder / "dpo" / "state", ignore_errors=True)
+        state = folder / "dpo" / "state"
+        on_first(partial(shutil.rmtree, state, ignore_errors=True))
         return str(trained)
 
     def _rollouts(self, policy: str, number: int, folder: Path) -> dict[str, Any]:
@@ -140,7 +147,7 @@ class _Run:
         }
         rollouts = folder / "rollouts.jsonl"
         rollout_file(policy, self.data, rollouts, **settings, memory=self._memory)
-        _, first = next(read_json_lines(rollouts))
+        _, first = on_first(lambda: next(read_json_lines(rollouts)))
         self._fingerprints[policy] = first["fingerprint"]
         gc.collect()  # what went round in circles is still on the devices
         return settings
@@ -167,14 +174,18 @@ class _Run:
 
     def _kept_pairs(self, number: int, folder: Path) -> Path:
         """A file of this round's pairs and of all before, the oldest first."""
-        lines = []
-        for n in range(1, number + 1):
-            source = self.output / f"round_{n}" / "pairs.jsonl"
-            for line, said in read_json_lines(source):
-                pair = make_pair(said, source.parent, line, f"{source} line {line}")
-                own = {"id": f"round {n}: {pair.id}", **image_field(pair.images, folder)}
-                lines.append(said | own)
-        return write_json_lines(folder / "all_pairs.jsonl", lines)
+
+        def write() -> Path:
+            lines = []
+            for n in range(1, number + 1):
+                source = self.output / f"round_{n}" / "pairs.jsonl"
+                for line, said in read_json_lines(source):
+                    pair = make_pair(said, source.parent, line, f"{source} line {line}")
+                    own = {"id": f"round {n}: {pair.id}", **image_field(pair.images, folder)}
+                    lines.append(said | own)
+            return write_json_lines(folder / "all_pairs.jsonl", lines)
+
+        return on_first(write)
 
     def _compare(self, policy: str, folder: Path) -> dict[str, Any] | None:
         """What the source says of answers before the first round and after this one."""
@@ -201,7 +212,8 @@ class _Run:
 
     @cached_property
     def _examples(self) -> Path:
-        return write_examples(self.prompts, self.config.compared, self.output / "examples.jsonl")
+        path = self.output / "examples.jsonl"
+        return on_first(partial(write_examples, self.prompts, self.config.compared, path))
 
     @cached_property
     def _memory(self) -> int | None:

@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from critic_jax.console import show
+from critic_jax.host_options import HostOptions
 from critic_jax.verbs import Verb
 
 
 @dataclass(frozen=True)
-class AlignOptions:
+class AlignOptions(HostOptions):
     """Align a model with a critic, in rounds of sampling, ranking and preference training.
 
     Continues by itself where an earlier run was stopped. Words after CONFIG change the config's
@@ -28,13 +29,16 @@ def align(options: AlignOptions) -> None:
     from critic_jax.alignment.rounds import align as align_policy
     from critic_jax.training.config import AlignConfig, load_config
 
+    options.join()
     config = load_config(options.config, list(options.overrides), AlignConfig)
     assert isinstance(config, AlignConfig)
-    print(align_policy(config, write_report))
+    policy = align_policy(config, write_report)
+    if options.leads:
+        print(policy)
 
 
 @dataclass(frozen=True)
-class RolloutOptions:
+class RolloutOptions(HostOptions):
     """Sample several answers to each prompt, to be ranked.
 
     An input line is a JSON object: id, image (optional) and prompt; or the conversations of a
@@ -60,18 +64,25 @@ class RolloutOptions:
     """Seed of the sampling."""
     memory: str | None = None
     """Memory for keys and values, such as 12GB. By default as critic-jax generate takes."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Type of the computation; by default bfloat16, on a CPU float32."""
+    replica_devices: int = 0
+    """Devices that hold the model together; by default as few as can; replicas share prompts."""
 
 
 def rollout(options: RolloutOptions) -> None:
     from critic_jax.alignment.rollout import rollout_file
     from critic_jax.judging.memory import parse_bytes
 
-    words = vars(options) | {"memory": parse_bytes(options.memory)}
-    show(rollout_file(**words), as_json=False)
+    words = options.join()
+    words["memory"], words["devices"] = parse_bytes(options.memory), words.pop("replica_devices")
+    summary = rollout_file(**words)
+    if options.leads:
+        show(summary, as_json=False)
 
 
 @dataclass(frozen=True)
-class PairsOptions:
+class PairsOptions(HostOptions):
     """Make preference pairs of sampled answers: the best against the worst to each prompt.
 
     What an answer is worth is told by a judge, a file of scores or of preferences, or a Python
@@ -113,11 +124,12 @@ def pairs(options: PairsOptions) -> None:
     from critic_jax.alignment.sources import Wish, make_source
     from critic_jax.judging.memory import parse_bytes
 
-    words = vars(options) | {"memory": parse_bytes(options.memory)}
+    words = options.join() | {"memory": parse_bytes(options.memory)}
     source = make_source(Wish(**{field.name: words[field.name] for field in fields(Wish)}))
     limits = Limits(options.min_margin, options.max_unparsed)
     found = pairs_file(options.input, options.rollouts, options.output, source, limits)
-    show(found, as_json=options.json)
+    if options.leads:
+        show(found, as_json=options.json)
 
 
 ALIGNMENT: dict[str, Verb] = {

@@ -18,7 +18,7 @@ import jax
 import orbax.checkpoint.experimental.v1 as ocp
 from jax.sharding import Mesh
 
-from critic_jax.checkpoints.arrays import ArrayReader
+from critic_jax.checkpoints.arrays import ArrayReader, read_tree
 from critic_jax.checkpoints.blocks import parameters
 from critic_jax.checkpoints.fingerprint import digest_of_params, fingerprint
 from critic_jax.checkpoints.hf_config import read_config, read_json
@@ -236,10 +236,11 @@ def _restore(path: Path, config: ModelConfig, mesh: Mesh) -> Params:
         shape = jax.ShapeDtypeStruct(param.shape, reader.dtype(param), sharding=sharding)
         set_in(target, param.weight.path, shape)
     try:
-        return ocp.load(path, target)
+        # Not by Orbax, to which all processes of a run are one: each may load a model of its own.
+        return read_tree(path, target)
     except (MemoryError, RuntimeError):  # the machine's fault, or the device's
         raise
-    except Exception as e:  # of damaged files Orbax raises all sorts of things, Exception included
+    except Exception as e:  # of damaged files all sorts of things are raised
         lines = str(e).splitlines() or [type(e).__name__]
         said = f"{path}: not readable as this model's parameters ({lines[0][:300]})"
         raise InputError(said) from None

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
+
+from jax.sharding import Mesh
 
 from critic_jax.checkpoints import model_name
 from critic_jax.data import BadRecord
 from critic_jax.errors import InputError
 from critic_jax.files import write_json, write_json_lines
+from critic_jax.hosts import is_first, on_first
 from critic_jax.judging.ask import Ask, Asking, pair_asks
 from critic_jax.judging.cache import JudgmentCache
 from critic_jax.judging.chunks import by_key, chunks
@@ -23,6 +27,7 @@ from critic_jax.judging.partial import Partial
 from critic_jax.judging.rank import Relative, check_relative, ordered_pairs
 from critic_jax.judging.rank_lines import rank_fields
 from critic_jax.judging.remote import RemoteCritic, check_remote
+from critic_jax.judging.replicas import Replicas, load_replicas
 from critic_jax.judging.summary import summarise
 from critic_jax.progress import progress
 from critic_jax.remote import cache_root
@@ -45,6 +50,7 @@ def judge_file(
     asking: Asking = Asking(),  # noqa: B008 (frozen)
     memory: int | None = None,
     relative: Relative | None = None,
+    devices: int = 0,
     **settings: Any,
 ) -> dict[str, Any]:
     """Judge every line of `input` into `output`; returns the summary, also written beside it.
@@ -60,33 +66,63 @@ def judge_file(
     cache: a folder of judgments to take from and to add to. endpoint: the address of another judge,
     asked for `model` as `policy` says. asking: how each question is asked; a result holds what is
     not as usual. memory: bytes, as `Engine` takes them. relative: what the rewards of rankings are
-    made of, by default two scores where the template asks for them, else verdicts. settings: of
-    `Sampling`, instead of what the checkpoint prescribes.
+    made of, by default two scores where the template asks for them, else verdicts. devices: of a
+    replica (`replica_meshes`). settings: of `Sampling`, instead of what the checkpoint prescribes,
+    and `weights` and `dtype` as `Critic` takes them.
+
+    On several processes all call this with the same arguments: they share the lines out, and the
+    first reads the input and writes; pictures must be there for all. One replica that they hold
+    together uses no cache.
     """
     if relative == "probability":
         asking = replace(asking, probabilities=True)
     if endpoint:
         check_remote(asking)
     name = model if endpoint else model_name(model)
-    lines, rejected = _sort_out(input, skip_bad, limit)
+    lines, rejected = on_first(partial(_sort_out, input, skip_bad, limit))
     _check_relative(lines, relative, input)
-    partial = Partial(output, name, {"asking": asking.wishes() or None, "relative": relative})
+    how = {"asking": asking.wishes() or None, "relative": relative}
+    results = on_first(partial(Partial, output, name, how))
     wanted = [
         _Wanted(line, o, order == "both" and line.pairwise)
         for line in lines
         for o in (("ab", "ba") if order == "both" and line.pairwise else ("ab",))
     ]
     usage: dict[str, Any] = {}
-    undone = [one for one in wanted if one.key not in partial.done]
+    undone = [one for one in wanted if one.key not in results.done]
     waiting = by_key(undone, lambda one: one.line.images)
     if waiting:
-        critic = _load(model, endpoint, policy, memory, settings)
-        partial.check_fingerprint(critic.fingerprint)
-        kept = JudgmentCache(cache, critic.fingerprint, name, asking) if cache else None
-        run = _Run(critic, asking, relative, partial, output.parent, kept, skip_bad, rejected)
+        load = partial(_load, model, endpoint, policy, memory, settings)
+        replicas: Replicas[Any]
+        if endpoint:
+            replicas = Replicas([load()] if is_first() else [])
+        else:
+            held = {name: settings.get(name) for name in ("weights", "dtype")}
+            replicas = load_replicas(load, model, held["weights"] or "full", held["dtype"], devices)
+        results.check_fingerprint(replicas.fingerprint)
+        kept = None
+        if cache is not None and not replicas.together:
+            kept = JudgmentCache(cache, replicas.fingerprint, name, asking)
+        run = _Run(replicas, asking, relative, results, output.parent, kept, skip_bad, rejected)
         run.judge(waiting, sum(one.questions for one in wanted))
-        if isinstance(critic, RemoteCritic):
-            usage = {"requests": critic.endpoint.requests, "tokens": critic.endpoint.tokens}
+        if replicas.here and isinstance(asked := replicas.here[0], RemoteCritic):
+            usage = {"requests": asked.endpoint.requests, "tokens": asked.endpoint.tokens}
+    return on_first(
+        partial(_finish, results, wanted, output, name, limit, skip_bad, rejected, usage)
+    )
+
+
+def _finish(
+    partial: Partial,
+    wanted: Sequence[_Wanted],
+    output: Path,
+    name: str,
+    limit: int | None,
+    skip_bad: bool,
+    rejected: Sequence[dict[str, Any]],
+    usage: dict[str, Any],
+) -> dict[str, Any]:
+    """Write what came out of it; returns the summary."""
     results = partial.results([one.key for one in wanted], keep_others=limit is not None)
     both = {one.key: one.order for one in wanted if one.both}
     # A result of an earlier call that did not ask both ways lacks its order.
@@ -142,7 +178,7 @@ class _Wanted:
         """The line that goes into the results, from what was answered."""
         ranked = len(self.line.responses)
         said = rank_fields(judgments, ranked, run.relative) if ranked else judgments[0].to_dict()
-        fields = {"id": self.line.id, **said, "fingerprint": run.critic.fingerprint}
+        fields = {"id": self.line.id, **said, "fingerprint": run.replicas.fingerprint}
         if wishes := run.asking.wishes():
             fields["asking"] = wishes
         if run.relative is not None:
@@ -152,11 +188,20 @@ class _Wanted:
         return fields | self.line.shown(run.folder)
 
 
+@dataclass(frozen=True)
+class _Done:
+    """What became of a line: its result, or what is wrong with it."""
+
+    one: _Wanted
+    fields: dict[str, Any] | None = None
+    error: InputError | None = None
+
+
 @dataclass
 class _Run:
     """What judging the lines of one file needs."""
 
-    critic: Critic | RemoteCritic
+    replicas: Replicas[Any]
     asking: Asking
     relative: Relative | None
     partial: Partial
@@ -169,59 +214,76 @@ class _Run:
     def judge(self, waiting: Sequence[_Wanted], total: int) -> None:
         """Judge all and write each result; `total` includes what was done before."""
         done = total - sum(one.questions for one in waiting)
+        most = max(1, min(CHUNK, -(-(total - done) // self.replicas.count)))
+        pieces = list(chunks(waiting, lambda one: one.line.images, lambda one: one.questions, most))
         with progress() as bar, self.partial:
             task = bar.add_task("judging", total=total, completed=done)
-            if isinstance(self.critic, Critic):
-                self.critic.engine.watch = lambda count: bar.advance(task, count)
-            pieces = chunks(waiting, lambda one: one.line.images, lambda one: one.questions, CHUNK)
-            for chunk in pieces:
-                for count in self._chunk(chunk):
-                    done += count
-                    if isinstance(self.critic, RemoteCritic):  # each comes at its own time
-                        bar.update(task, completed=done)
+            for critic in self.replicas.here:
+                if isinstance(critic, Critic):
+                    critic.engine.watch = lambda count: bar.advance(task, count)
+            unsafe = 0  # results that a power cut would cost
+            for found in self.replicas.work(pieces, self._chunk):
+                if found.error is not None:
+                    self._reject(found.one.line, found.error)
+                else:
+                    assert found.fields is not None
+                    self.partial.write(found.fields)
+                done += found.one.questions
                 bar.update(task, completed=done)
-                self.partial.sync()
+                unsafe += found.one.questions
+                if unsafe >= most:
+                    self.partial.sync()
+                    unsafe = 0
+            self.partial.sync()
 
-    def _chunk(self, chunk: Sequence[_Wanted]) -> Iterator[int]:
-        """Judge a chunk; yields the questions of a line when its result is written."""
+    def _chunk(self, critic: Critic | RemoteCritic, chunk: Sequence[_Wanted]) -> Iterator[_Done]:
+        """Judge a chunk; yields each line when it is done, wrong ones when they are found."""
         asks: list[Ask] = []
         owners: list[_Wanted] = []  # of each ask
         places: list[int] = []  # of each ask among its owner's
         answers: dict[tuple[str, Order], dict[int, Judgment]] = {}
-        pictures: dict[Any, tuple[Any, ...] | InputError] = {}
-        for one in chunk:
-            images = one.line.images
-            if images not in pictures:
-                pictures[images] = self._visuals(one.line)
-            visuals = pictures[images]
-            if isinstance(visuals, InputError):
-                self._reject(one.line, visuals)
-                yield one.questions
+        visuals, wrong = self._visuals(critic, chunk)
+        for number, one in enumerate(chunk):
+            if number in wrong:
+                yield _Done(one, error=wrong[number])
+                if not self.skip_bad:
+                    return
                 continue
-            for place, ask in enumerate(one.asks(visuals)):
+            for place, ask in enumerate(one.asks(visuals[one.line.images])):
                 asks.append(ask)
                 owners.append(one)
                 places.append(place)
-        refused: dict[int, tuple[JudgeLine, InputError]] = {}
-        for number, answer in self._judged(asks):
+        refused: dict[int, _Done] = {}
+        for number, answer in self._judged(critic, asks):
             one = owners[number]
             if isinstance(answer, InputError):
-                refused[one.line.line] = (one.line, answer)
+                refused[one.line.line] = _Done(one, error=answer)
                 continue
             said = answers.setdefault(one.key, {})
             said[places[number]] = answer
             if len(said) == one.questions:
                 ordered = [said[place] for place in range(len(said))]
-                self.partial.write(one.result(ordered, self))
-                yield one.questions
-        for line, error in refused.values():  # once the others are written
-            self._reject(line, error)
+                yield _Done(one, one.result(ordered, self))
+        yield from refused.values()  # once the others are written
 
-    def _visuals(self, line: JudgeLine) -> tuple[Any, ...] | InputError:
-        try:
-            return self.critic.visuals(list(line.images) or None, "field 'image'")
-        except InputError as error:
-            return error
+    def _visuals(
+        self, critic: Critic | RemoteCritic, chunk: Sequence[_Wanted]
+    ) -> tuple[dict[Any, tuple[Any, ...]], dict[int, InputError]]:
+        """The pictures of a chunk made ready; by the lines' places, what is wrong with them."""
+        ready: dict[Any, tuple[Any, ...]] = {}
+        broken: dict[Any, InputError] = {}
+        for one in chunk:
+            images = one.line.images
+            if images in ready or images in broken:
+                continue
+            try:
+                ready[images] = critic.visuals(list(images) or None, "field 'image'")
+            except InputError as error:
+                broken[images] = error
+        wrong = {
+            n: broken[one.line.images] for n, one in enumerate(chunk) if one.line.images in broken
+        }
+        return ready, self.replicas.agreed(wrong)
 
     def _reject(self, line: JudgeLine, error: InputError) -> None:
         reason = f"{line.where}: {error}"
@@ -231,7 +293,9 @@ class _Run:
             self.rejected.append(_rejection(BadRecord(line.line, line.id, reason)))
             self._broken.add(line.line)
 
-    def _judged(self, asks: Sequence[Ask]) -> Iterator[tuple[int, Judgment | InputError]]:
+    def _judged(
+        self, critic: Critic | RemoteCritic, asks: Sequence[Ask]
+    ) -> Iterator[tuple[int, Judgment | InputError]]:
         """Each judgment with its ask's place, from the cache or from the judge."""
         missing: list[int] = []
         for place, ask in enumerate(asks):
@@ -244,10 +308,10 @@ class _Run:
             return
         wanted = [asks[place] for place in missing]
         answers: Iterator[tuple[int, Judgment | InputError]]
-        if isinstance(self.critic, RemoteCritic):
-            answers = self.critic.judge_each(wanted, self.asking)
+        if isinstance(critic, RemoteCritic):
+            answers = critic.judge_each(wanted, self.asking)
         else:
-            answers = enumerate(self.critic.judge(wanted, self.asking))
+            answers = enumerate(critic.judge(wanted, self.asking))
         for number, answer in answers:
             if self.cache and isinstance(answer, Judgment):
                 self.cache.put(wanted[number], answer)
@@ -260,15 +324,19 @@ def _load(
     policy: Policy | None,
     memory: int | None,
     settings: dict[str, Any],
+    mesh: Mesh | None = None,
 ) -> Critic | RemoteCritic:
     given = {name: value for name, value in settings.items() if value is not None}
     if endpoint is None:
         if not given.get("temperature"):
             given.pop("seed", None)  # nothing is drawn: the judge is the same with any seed
+        if mesh is not None:
+            given["mesh"] = mesh
         return Critic.load(model, memory=memory, **given)
     if given.pop("weights", "full") != "full":
         raise InputError("weights: an endpoint holds its own; leave it out")
     for name, value in (
+        ("dtype", given.get("dtype")),
         ("repetition_penalty", given.get("repetition_penalty")),
         ("memory", memory),
     ):

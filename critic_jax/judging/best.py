@@ -13,7 +13,6 @@ from critic_jax.judging.judgment import Judgment
 from critic_jax.judging.rank import DEFAULT_RANKING, ordered_pairs
 from critic_jax.judging.rank_lines import rank_fields
 from critic_jax.judging.templates import get_template
-from critic_jax.progress import progress
 
 PROMPTS = 8
 """Prompts whose answers are ranked at a time: for 5 answers, 160 questions."""
@@ -36,12 +35,8 @@ def choose_best(critic: Critic, candidates: Sequence[Candidates]) -> Iterator[di
     `judge_fingerprint`; `judgments` and `unparsed`, how many were asked and how many of them held
     no verdict. Equal answers are asked about once and share their reward.
     """
-    with progress() as bar:
-        task = bar.add_task("ranking", total=len(candidates))
-        for at in range(0, len(candidates), PROMPTS):
-            some = candidates[at : at + PROMPTS]
-            yield from _ranked(critic, some)
-            bar.advance(task, len(some))
+    for at in range(0, len(candidates), PROMPTS):
+        yield from _ranked(critic, candidates[at : at + PROMPTS])
 
 
 def _ranked(critic: Critic, candidates: Sequence[Candidates]) -> list[dict[str, Any]]:

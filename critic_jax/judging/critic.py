@@ -6,9 +6,12 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
-from critic_jax.checkpoints import Checkpoint, load_checkpoint, model_name, prescribed
+from critic_jax.checkpoints import Checkpoint, load_checkpoint, model_name, prescribed, read_sizes
+from critic_jax.checkpoints.weights import ParamPath
 from critic_jax.data.encode import prepare_pictures, prompt_path
 from critic_jax.imaging import Visual
 from critic_jax.judging.ask import Ask, Asking, Judge, Pictures
@@ -17,7 +20,8 @@ from critic_jax.judging.judgment import Judgment
 from critic_jax.models.build import assemble
 from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.engine import Completion, Engine
-from critic_jax.sampling.weights import WeightFormat
+from critic_jax.sampling.replicas import sampling_mesh
+from critic_jax.sampling.weights import SamplingDtype, WeightFormat, usual_dtype
 
 
 class Critic(Judge):
@@ -28,7 +32,9 @@ class Critic(Judge):
     checkpoint prescribes is kept, as upstream's judge keeps it, unless another is given: 1 is none.
     `batch` answers are worked on at a time, within `memory` (`Engine`). `settings` are others of
     `Sampling` to judge with; None leaves one as it is. weights: "int8" holds them in eight bits, a
-    quarter of the memory; verdicts may differ, and so the fingerprint.
+    quarter of the memory. dtype: of the computation, by default `usual_dtype`; the parameters of
+    the checkpoint should be of no more bits. Verdicts may differ with either, and so the
+    fingerprint.
     """
 
     def __init__(
@@ -39,17 +45,20 @@ class Critic(Judge):
         watch: Callable[[int], None] | None = None,
         memory: int | None = None,
         weights: WeightFormat = "full",
+        dtype: SamplingDtype | None = None,
         **settings: Any,
     ) -> None:
+        dtype = dtype or usual_dtype()
         self.name = name
         self.geometry = checkpoint.geometry
         self.tokenizer = checkpoint.tokenizer
         self._settings = prescribed(checkpoint.meta)
         self._settings |= {name: value for name, value in settings.items() if value is not None}
         self.sampling()  # a setting that is out of range is told before the model runs
-        as_held = {} if weights == "full" else {"weights": weights}
+        as_held: dict[str, str] = {} if weights == "full" else {"weights": weights}
+        as_held |= {} if dtype == "float32" else {"dtype": dtype}
         self.fingerprint = checkpoint.fingerprint(**self._settings, **as_held)
-        model = assemble(checkpoint.config, checkpoint.params, jnp.dtype(jnp.float32))
+        model = assemble(checkpoint.config, checkpoint.params, jnp.dtype(dtype))
         tokenizer = checkpoint.tokenizer
         self.engine = Engine(
             model,
@@ -68,15 +77,27 @@ class Critic(Judge):
         batch: int = 32,
         memory: int | None = None,
         weights: WeightFormat = "full",
+        dtype: SamplingDtype | None = None,
+        mesh: Mesh | None = None,
         **settings: Any,
     ) -> Critic:
         """Load a checkpoint of ours, a Hugging Face folder or a hub id; arguments as above.
 
-        Raises InputError if it is none of them.
+        mesh: of the devices that hold it, by default all that there are. Raises InputError if it is
+        none of them.
         """
+        dtype = dtype or usual_dtype()
+        if mesh is None and jax.device_count() > 1:
+            mesh = sampling_mesh(read_sizes(path), jax.devices())
+
+        def hold(_: ParamPath, value: jax.Array, __: Any) -> jax.Array:
+            return (
+                value.astype(dtype) if value.dtype.itemsize > jnp.dtype(dtype).itemsize else value
+            )
+
+        loaded = load_checkpoint(path, mesh, hold)
         name = model_name(path)
-        loaded = load_checkpoint(path)
-        return cls(loaded, name, batch, memory=memory, weights=weights, **settings)
+        return cls(loaded, name, batch, None, memory, weights, dtype, **settings)
 
     def sampling(self, **settings: Any) -> Sampling:
         """Greedy, with what the checkpoint prescribes, then `settings`."""

@@ -12,6 +12,7 @@ from typing import Any, Self
 from critic_jax.data import read_json_lines
 from critic_jax.errors import InputError
 from critic_jax.files import write_atomically
+from critic_jax.hosts import is_first
 from critic_jax.judging.judgment import Order
 
 Key = tuple[str, Order]
@@ -21,7 +22,8 @@ Key = tuple[str, Order]
 class Partial:
     """The results so far of one output: `output` + ".partial", or the output of an earlier run.
 
-    done: what has a result. It is a context manager that opens the file for `write`.
+    done: what has a result. It is a context manager that opens the file for `write`. Of several
+    processes the first makes it, and the others get what it knows: they write nothing.
     """
 
     def __init__(
@@ -81,7 +83,8 @@ class Partial:
             )
 
     def __enter__(self) -> Self:
-        self._file = self.path.open("a", encoding="utf-8")
+        if is_first():
+            self._file = self.path.open("a", encoding="utf-8")
         return self
 
     def __exit__(
@@ -90,18 +93,23 @@ class Partial:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not is_first():
+            return
         self._file.close()
         if not self.path.stat().st_size:
             self.finish()
 
     def write(self, fields: Mapping[str, Any]) -> None:
         """Add a result; a kill from here on does not lose it."""
+        if not is_first():
+            return
         self._file.write(json.dumps(fields, ensure_ascii=False) + "\n")
         self._file.flush()
 
     def sync(self) -> None:
         """See that what was added outlives a power cut too."""
-        os.fsync(self._file.fileno())
+        if is_first():
+            os.fsync(self._file.fileno())
 
     def results(self, wanted: Sequence[Key], keep_others: bool) -> list[dict[str, Any]]:
         """The results in the order wanted; the others behind them, if they are kept."""
@@ -113,7 +121,8 @@ class Partial:
 
     def finish(self) -> None:
         """Remove the file: its results stand in the output."""
-        self.path.unlink(missing_ok=True)
+        if is_first():
+            self.path.unlink(missing_ok=True)
 
 
 def _words(how: Any) -> str:

@@ -20,7 +20,7 @@ from reward_functions import by_vowels
 
 from critic_jax.checkpoints import load_checkpoint
 
-KILLS = 5
+KILLS = 10
 
 
 def start(config: Path, output: Path, url: str) -> subprocess.Popen[str]:

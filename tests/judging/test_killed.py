@@ -45,7 +45,7 @@ def _orders(fields: dict[str, Any]) -> list[str | None]:
 
 
 @pytest.mark.parametrize(
-    ("best", "kills"), [(False, 1), pytest.param(True, 2, marks=pytest.mark.slow)]
+    ("best", "kills"), [(False, 1), pytest.param(True, 4, marks=pytest.mark.slow)]
 )
 def test_a_killed_generate_goes_on(
     critic_folder: Path, pictures: Path, capsys: Any, best: bool, kills: int

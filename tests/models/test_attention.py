@@ -196,7 +196,9 @@ def test_a_tree_of_two_branches_is_visited_where_it_is_seen() -> None:
 
 TPUS = [
     ("v5e:2x2", 28, 4, 128),
+    pytest.param("v5e:2x2", 14, 2, 64, marks=pytest.mark.slow),
     pytest.param("v5p:2x2x1", 28, 4, 128, marks=pytest.mark.slow),
+    pytest.param("v5p:2x2x1", 14, 2, 64, marks=pytest.mark.slow),
     pytest.param("v6e:2x2", 64, 8, 128, marks=pytest.mark.slow),
     pytest.param("v6e:2x2", 14, 2, 64, marks=pytest.mark.slow),
 ]

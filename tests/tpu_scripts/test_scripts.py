@@ -98,13 +98,10 @@ def test_a_wrong_setting_is_one_line(world: PodWorld, setting: dict[str, str], s
     assert told.count("\n") == 1 and world.calls() == []
 
 
-def test_judging_wants_a_slice_of_one_machine(world: PodWorld) -> None:
-    code, said = world.call("judge.sh", "bucket/critic", "pairs/input.jsonl")
-    assert code == 2 and "TYPE=v4-16, SLICES=1 has 2 machines" in said
-    world.settings(TYPE="v5e-8")
+def test_judging_is_shared_out_among_all_workers(world: PodWorld) -> None:
     words = ("bucket/critic", "pairs/input.jsonl", "--order", "both", "--dry-run")
     code, said = world.call("judge.sh", *words)
-    assert code == 0 and "--worker=0" in said
+    assert code == 0 and "--worker=all" in said
     asked = shlex.split(remote(said)[-1])
     assert asked[asked.index("--") + 1 :] == [
         *("critic-jax", "judge", "--model", "bucket/critic", "--input", "bucket/pairs/input.jsonl"),
@@ -114,7 +111,10 @@ def test_judging_wants_a_slice_of_one_machine(world: PodWorld) -> None:
 
 def test_an_endpoint_is_started_and_the_way_to_it_told(world: PodWorld) -> None:
     code, said = world.call("serve.sh", "bucket/critic")
-    assert code == 2 and "critic-jax serve runs on one" in said
+    assert (
+        code == 2
+        and "TYPE=v4-16, SLICES=1 has 2 machines, and critic-jax serve runs on one" in said
+    )
     world.settings(TYPE="v5e-8")
     code, said = world.call("serve.sh")
     assert code == 2 and "give the model" in said
