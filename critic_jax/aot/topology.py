@@ -66,7 +66,7 @@ def _chips(devices: list[jax.Device]) -> int:
 
 
 def topology(name: str) -> Topology:
-    """The slice that a name such as v5e:4x8 or v5p:4x4x4 means.
+    """The slice that a name such as v5e:4x8, v5p:4x4x4 or v6e:1x1 means.
 
     Raises InputError for an unknown name, or where libtpu is not installed.
     """
@@ -74,14 +74,17 @@ def topology(name: str) -> Topology:
         os.environ.setdefault(variable, value)
     if find_spec("libtpu") is None:
         raise InputError("compiling for a TPU needs libtpu: pip install 'critic_jax[aot]'")
+    # A machine has four chips unless it is said to have one.
+    machine = {"chips_per_host_bounds": (1, 1, 1)} if name.endswith(":1x1") else {}
     try:
-        devices = list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+        found = topologies.get_topology_desc(platform="tpu", topology_name=name, **machine)
+        devices = list(found.devices)
     except Exception as error:
         said = str(error).splitlines()[0]
         raise InputError(
             f"topology {name}: {said}; names are like v4:4x4x4, v5e:4x8, v5p:4x4x4, v6e:8x8"
         ) from None
-    found = Topology(name, devices)
-    if found.kind not in HBM:
-        raise InputError(f"topology {name}: unknown kind of chip {found.kind!r}")
-    return found
+    slice_ = Topology(name, devices)
+    if slice_.kind not in HBM:
+        raise InputError(f"topology {name}: unknown kind of chip {slice_.kind!r}")
+    return slice_

@@ -12,7 +12,7 @@ import pytest
 from critic_jax.aot import report
 from critic_jax.aot.programs import sft_step, with_row_tokens
 from critic_jax.aot.report import Needs, largest_rows, model_sizes, parameter_count
-from critic_jax.aot.topology import topology
+from critic_jax.aot.topology import HBM, topology
 from critic_jax.cli import main
 from critic_jax.errors import InputError
 from critic_jax.models.config import PRESETS, onevision_72b, tiny
@@ -102,7 +102,7 @@ def test_the_longest_rows_are_found(most: int, monkeypatch: pytest.MonkeyPatch) 
     def needs(make: Any, config: TrainConfig, *_: Any) -> Needs:
         tried.append(config.row_tokens)
         assert config.row_tiles == round(config.row_tokens / 1024)
-        return Needs(0, 0, 0, 0, 0, 0, config.row_tokens <= most, 0, {}, 0)
+        return Needs(4, 0, 0, 0, 0, 0, 0, config.row_tokens <= most, 0, {}, 0)
 
     monkeypatch.setattr(report, "needs", needs)
     config = with_row_tokens(CONFIG, 16_384)
@@ -113,7 +113,7 @@ def test_the_longest_rows_are_found(most: int, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_no_rows_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    none = Needs(0, 0, 0, 0, 0, 0, False, 0, {}, 0)
+    none = Needs(4, 0, 0, 0, 0, 0, 0, False, 0, {}, 0)
     monkeypatch.setattr(report, "needs", lambda *_: none)
     with progress() as bar, pytest.raises(InputError, match="no rows of 2048 tokens or more fit"):
         largest_rows(CONFIG, tiny(), topology("v5e:2x2"), bar)
@@ -147,3 +147,10 @@ def test_wrong_commands(
     error = capfd.readouterr().err
     assert error.count("\n") == 1 and error.startswith("critic-jax: error: ")
     assert re.search(said, error)
+
+
+@pytest.mark.parametrize("name, chips", [("v5e:1x1", 1), ("v5e:2x4", 8), ("v4:2x2x1", 4)])
+def test_chips_of_a_slice(name: str, chips: int) -> None:
+    slice_ = topology(name)
+    assert slice_.chips == chips
+    assert len(slice_.devices) * slice_.hbm_bytes == chips * HBM[slice_.kind]
