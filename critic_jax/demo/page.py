@@ -7,6 +7,7 @@ from typing import Any
 
 from critic_jax.reporting import (
     Card,
+    Html,
     Page,
     card,
     deck,
@@ -71,12 +72,14 @@ def write_report(
     cards: Sequence[Card],
     curve: Mapping[str, Sequence[tuple[float, float]]],
     scores: Sequence[tuple[float, float]],
+    sections: Sequence[Html] = (),
 ) -> Path:
     """Write the demo's page and return its path.
 
     summary: name -> number; numbers in a mapping of their own get a table of their own.
     cards: in the order of the held-out lines, so that the first one is the pair on a 7.
-    curve: series name -> (step, loss). scores: (true, predicted) of the pointwise lines.
+    curve: series name -> (step, loss). scores: (true, predicted) of the pointwise lines. sections:
+    what else the page tells, before the judgments.
     """
     page = Page(
         "A critic of handwritten digits",
@@ -100,6 +103,7 @@ def write_report(
     for key, group in summary.items():
         if isinstance(group, Mapping):
             page.add(table((key, "value"), list(group.items())))
+    page.add(*sections)
     page.add(
         section(
             "Every held-out judgment",

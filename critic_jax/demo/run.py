@@ -1,4 +1,5 @@
-"""The demo: learn to judge handwritten digits from scratch, judge unseen scans, write a report."""
+"""The demo: learn to judge handwritten digits from scratch, judge unseen scans, align a policy with
+the judge, write a report."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from rich.table import Table
 
 from critic_jax.checkpoints import Checkpoint, save_checkpoint
 from critic_jax.data import read_json_lines
-from critic_jax.demo.digits import make_digits
+from critic_jax.demo.aligned import LEFT, Aligned, align_policy
+from critic_jax.demo.digits import Digits, make_digits
 from critic_jax.demo.lessons import reading_lessons
 from critic_jax.demo.page import judged_card, write_report
 from critic_jax.demo.records import training_records, write_heldout, write_records
@@ -43,35 +45,44 @@ GEOMETRY = ImageGeometry(tile_size=16, patch_size=8, pinpoints=((16, 16),))
 
 
 def run_demo(out: Path, seed: int = 0) -> dict[str, Any]:
-    """Make the data, train, judge, write `out`/report.html and summary.json; returns the summary.
+    """Make the data, train, judge, align a policy, write `out`/report.html and summary.json;
+    returns the summary.
 
-    Leaves `out`/critic (the checkpoint) and `out`/heldout/{input,labels}.jsonl.
+    Leaves `out`/critic (the checkpoint), `out`/heldout/{input,labels}.jsonl, and what
+    `align_policy` leaves.
     """
     console = Console()
     began = time.perf_counter()
     _clear(out)
-    console.print(f"[1/4] making critic records of handwritten digits in {out}")
-    heldout, labels = prepare(out, seed)
-    console.print("[2/4] training a tiny critic from scratch")
+    console.print(f"[1/5] making critic records of handwritten digits in {out}")
+    digits = make_digits(seed)
+    heldout, labels = prepare(out, digits, seed)
+    console.print("[2/5] training a tiny critic from scratch")
     try:
         critic = train(_config(out, seed))
     except Stopped:
         said = "stopped while it trained; run again, it begins anew"
         raise WorkError(said) from None
-    console.print("[3/4] judging scans that training never saw, pairs in both orders")
+    console.print("[3/5] judging scans that training never saw, pairs in both orders")
     results_path = out / "heldout" / "results.jsonl"
     judge_file(str(critic), heldout, results_path, order="both")
     results = [r for _, r in read_json_lines(results_path)]
-    console.print("[4/4] judging again with the picture blanked, and with pictures exchanged")
+    console.print("[4/5] judging again with the picture blanked, and with pictures exchanged")
     controls = _controls(heldout, out / "controls", seed)
     summary: dict[str, Any] = dict(agreement(results, labels))
     for name, path in controls.items():
         judge_file(str(critic), path, path.with_name(f"results_{name}.jsonl"))
         found = [r for _, r in read_json_lines(path.with_name(f"results_{name}.jsonl"))]
         summary[f"{name}_accuracy"] = agreement(found, labels)["pairwise_accuracy"]
+    console.print("[5/5] aligning a policy that takes some digits for others, in three rounds")
+    try:
+        aligned = align_policy(out, critic, digits, seed)
+    except Stopped:
+        raise WorkError("stopped while a policy trained; run again, it begins anew") from None
+    summary |= aligned.numbers
     summary["seconds"] = round(time.perf_counter() - began, 1)
     write_json(out / "summary.json", summary)
-    _report(out, summary, heldout, labels, results)
+    _report(out, summary, heldout, labels, results, aligned)
     console.print(_table(summary))
     console.print(f"report: {out / 'report.html'}")
     return summary
@@ -79,7 +90,7 @@ def run_demo(out: Path, seed: int = 0) -> dict[str, Any]:
 
 def _clear(out: Path) -> None:
     """Remove what an earlier demo left, or this one would go on from it."""
-    for folder in ("start", "records", "heldout", "controls"):
+    for folder in ("start", "records", "heldout", "controls", *LEFT):
         shutil.rmtree(out / folder, ignore_errors=True)
     clear_run(out)
 
@@ -91,9 +102,8 @@ def _config(out: Path, seed: int) -> TrainConfig:
     return load_config("digits_critic", [w for n, v in fields.items() for w in (f"--{n}", str(v))])
 
 
-def prepare(out: Path, seed: int) -> tuple[Path, list[dict[str, Any]]]:
+def prepare(out: Path, digits: Digits, seed: int) -> tuple[Path, list[dict[str, Any]]]:
     """Records, held-out lines and a random start; returns the held-out input and its labels."""
-    digits = make_digits(seed)
     records = training_records(digits, seed, PER_PICTURE, COPIES)
     records += reading_lessons(digits, seed, LESSONS)
     write_records(records, out / "records")
@@ -132,6 +142,7 @@ def _report(
     heldout: Path,
     labels: Sequence[Mapping[str, Any]],
     results: Sequence[Mapping[str, Any]],
+    aligned: Aligned,
 ) -> None:
     by_id: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
@@ -151,11 +162,14 @@ def _report(
         cards,
         {"loss": [(c["step"], c["loss"]) for c in curve]},
         scores,
+        [aligned.section()],
     )
 
 
 def _table(summary: Mapping[str, Any]) -> Table:
     table = Table("on held-out scans", "value")
     for name, value in summary.items():
-        table.add_row(name, f"{value:.3f}" if isinstance(value, float) else str(value))
+        values = value if isinstance(value, list) else [value]
+        said = (f"{one:.3f}" if isinstance(one, float) else str(one) for one in values)
+        table.add_row(name, ", ".join(said))
     return table

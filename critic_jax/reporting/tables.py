@@ -69,6 +69,8 @@ def show(value: object) -> str:
         digits = 4 if abs(value) < 1 else max(0, 3 - math.floor(math.log10(abs(value))))
         text = f"{value:,.{digits}f}"
         return text.rstrip("0").rstrip(".") if "." in text else text
+    if isinstance(value, list | tuple):
+        return ", ".join(map(show, value))
     return str(value)
 
 

@@ -12,10 +12,12 @@ from digits_evaluation import evaluates_itself
 from killed import finish, kill_while_it_writes, start
 
 from critic_jax.data import read_json_lines
+from critic_jax.demo.policy import answers_right
 from critic_jax.evaluation.agreement import agreement
 from critic_jax.files import write_json_lines
 
 README = Path(__file__).parents[2] / "README.md"
+DEMO = README.parent / "docs" / "demo.md"
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("digits")]
 
@@ -50,6 +52,29 @@ def test_a_critic_from_scratch_judges_scans_it_has_never_seen(digits_run: Path) 
     for name, value in agreement(again, labels).items():
         assert value == pytest.approx(summary[name], abs=1e-9), name
     assert "<html" in (digits_run.parent / "again/report.html").read_text()[:200]
+
+
+def test_a_policy_learns_from_the_critic(digits_run: Path) -> None:
+    summary = json.loads((digits_run / "summary.json").read_text())
+    greedy, sampled = summary["policy_accuracy"], summary["policy_sample_accuracy"]
+    assert len(greedy) == len(sampled) == 4
+    assert greedy[-1] >= greedy[0] + 0.20
+    assert sampled[-1] >= sampled[0] + 0.10
+    # 300 answers each: the difference of two shares has a standard deviation of at most 0.041.
+    assert summary["policy_accuracy_shuffled_critic"] <= greedy[0] + 2 * 0.041
+    # Ten digits, as often each: on white paper one answer a question is right for a tenth of them.
+    assert abs(summary["policy_accuracy_blank"] - 0.1) <= 3 * 0.018
+    # The likeliest answers are given again, by the model that is left and by one answer a scan.
+    shown = [line for _, line in read_json_lines(digits_run / "policy/heldout/digits.jsonl")]
+    printed = re.findall(r"^critic-jax (generate .*policy_.*)$", DEMO.read_text(), re.M)
+    assert len(printed) == 2
+    for words, accuracy in zip(printed, (greedy[0], greedy[-1]), strict=True):
+        critic_jax(*shlex.split(words), cwd=digits_run.parents[1])
+        output = digits_run.parents[1] / words.split()[-1]
+        lines = [line for _, line in read_json_lines(output)]
+        assert len(lines) == 300 and answers_right(lines, shown) == accuracy
+    assert "A policy learns from the critic" in (digits_run / "report.html").read_text()
+    assert (digits_run / "rounds/report.html").exists()
 
 
 def test_a_critic_in_eight_bits_gives_the_same_verdicts(digits_run: Path) -> None:
