@@ -19,7 +19,9 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("digits")
-def test_two_processes_give_the_pairs_that_one_gives(digits_run: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_pairs_that_one_gives(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A policy and a critic that know digits, so that verdicts are read and pairs come of them."""
     asked = digits_run / "policy/asked_for_critic/prompts.jsonl"
     lines = [line | {"image": str(asked.parent / line["image"])} for line in read(asked)[:40]]
@@ -28,6 +30,7 @@ def test_two_processes_give_the_pairs_that_one_gives(digits_run: Path, tmp_path:
     words += ["--init", digits_run / "policy_0", "--judge", digits_run / "critic", "--output"]
     outputs = [tmp_path / name for name in ("alone", "together")]
     for processes, output in enumerate(outputs, 1):
+        monkeypatch.setenv("CRITIC_JAX_CACHE", f"{output}-cache")  # neither knows the other's
         ended = run([[*words, output]], processes)
         assert [code for ((code, _, _),) in ended] == [0] * processes, ended
         # Said once.
