@@ -13,6 +13,8 @@ Names of fields, and what their values mean, were read from
 - Multimodal RewardBench: lmms_eval/tasks/multimodal_rewardbench/utils.py of lmms-eval 0.7.3;
 - LLaVA-Bench (in-the-wild), LLaVA-Wilder, WildVision-Bench, LiveBench: lmms_eval/tasks/
   llava-in-the-wild, llava_wilder, wild_vision_bench and live_bench of lmms-eval 0.7.3;
+- Video detailed captioning (lmms-lab/VideoDetailDescription): lmms_eval/tasks/
+  video_detail_description of lmms-eval 0.7.3, its task video_dc499;
 - MMHal-Bench: MMHal-Bench.py of huggingface.co/datasets/Shengcao1006/MMHal-Bench at 3824aaf.
 """
 
@@ -22,6 +24,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import av
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -29,6 +32,7 @@ from PIL import Image
 from critic_jax.files import write_json, write_json_lines
 
 HASH = "351ddea5db6b78fe2db26bc148a9efea"
+VIDEO = "v_p1QGn0IzfW0"
 REFERENCE = "claude-3-sonnet-20240229"
 
 
@@ -169,6 +173,9 @@ def records(name: str) -> list[dict[str, Any]]:
                 "subtask": "Concrete Recognition",
             }
         ],
+        "video-dc": [
+            {"video_name": VIDEO, "question": "Describe the video.", "answer": "It gets brighter."}
+        ],
         "mmhal": [
             {
                 "question_type": kind,
@@ -186,11 +193,25 @@ def records(name: str) -> list[dict[str, Any]]:
     return of[name]
 
 
+def write_video(path: Path, count: int = 20) -> Path:
+    """A video whose frames get brighter, from black on."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for n in range(count):
+            frame = av.VideoFrame.from_image(Image.new("RGB", (64, 48), (10 * n,) * 3))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
 def write_set(folder: Path, name: str, lines: list[dict[str, Any]]) -> Path:
     """A set as it is published: parquet where pictures lie in it, else JSON; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     for file in ("0.png", f"{HASH}.png"):
         (folder / file).write_bytes(picture())
+    if name == "video-dc":
+        write_video(folder / f"{VIDEO}.mp4")
     if name == "wildvision-verdicts":
         inner = folder / f"judge_gpt-4o_reference_{REFERENCE}"
         return write_json_lines(inner / "gpt-4o.jsonl", lines)

@@ -24,8 +24,9 @@ import critic_jax.cli
 ROOT = Path(__file__).parents[1]
 # Source folder -> package in the wheel.
 FOLDERS = {"critic_jax": "critic_jax", "data_tools": "critic_data", "configs": "critic_configs"}
-# The only room that may import what an extra of its own brings.
-SERVING = "critic_jax/serving"
+# The only places that may import what an extra of their own brings.
+SERVING, VIDEO = "critic_jax/serving", "critic_jax/evaluation/benchmarks/frames.py"
+EXTRAS = {"serve": SERVING, "video": VIDEO}
 SCRIPTS = {"critic-jax": critic_jax.cli.VERBS, "critic-data": critic_data.cli.VERBS}
 
 
@@ -173,11 +174,16 @@ def test_rooms_that_loader_processes_import_know_no_jax(room: str, tmp_path: Pat
 
 def test_dependencies_are_what_the_code_imports() -> None:
     files = [file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py")]
-    served = [file for file in files if file.is_relative_to(ROOT / SERVING)]
-    needed = packages_of(file for file in files if file not in served)
+    apart = {
+        extra: [file for file in files if file.is_relative_to(ROOT / place)]
+        for extra, place in EXTRAS.items()
+    }
+    needed = packages_of(file for file in files if not any(file in of for of in apart.values()))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert named_in(project["dependencies"]) == needed
-    assert named_in(project["optional-dependencies"]["serve"]) == packages_of(served) - needed
+    for extra, of in apart.items():
+        assert named_in(project["optional-dependencies"][extra]) == packages_of(of) - needed
+        assert of and packages_of(of) <= needed | named_in(project["optional-dependencies"]["test"])
 
 
 def named_in(lines: Iterable[str]) -> set[str]:

@@ -22,6 +22,7 @@ Name = Literal[
     "wildvision-bench",
     "livebench",
     "mmhal",
+    "video-dc",
 ]
 
 
@@ -95,7 +96,7 @@ class BenchmarkOptions:
 
     Of a judge, held against people's labels: wildvision-arena, wildvision-verdicts, mllm-judge,
     vl-rewardbench, mm-rewardbench. Of a policy: llava-in-the-wild, llava-wilder, wildvision-bench,
-    livebench, mmhal.
+    livebench, mmhal, video-dc.
     """
 
     name: Annotated[Name, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
@@ -112,7 +113,9 @@ class BenchmarkOptions:
     answers: Path | None = None
     """JSONL file of answers instead, id and response; --model is then only a name."""
     images: Path | None = None
-    """Folder of the pictures that records name, if it is not the data's."""
+    """Folder of the pictures or videos that records name, if it is not the data's."""
+    frames: int = 8
+    """Frames of a video that a policy sees, spread evenly."""
     order: Literal["given", "both"] = "given"
     """Of a judge: ask every pair in the given order, or also swapped."""
     limit: int | None = None

@@ -118,9 +118,8 @@ class Endpoint:
         self._address = chat_address(url)
         self.shown = self._address.split("?")[0]
         self._key = _key()
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        limits = httpx.Limits(max_connections=policy.concurrency)
-        self._client = httpx.Client(headers=headers, timeout=policy.timeout, limits=limits)
+        self._trust = httpx.create_ssl_context()
+        self._of_thread = threading.local()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._not_before = 0.0
@@ -166,7 +165,7 @@ class Endpoint:
         if meter is not None:
             meter.begin()
         try:
-            response = self._client.post(self._address, json=body)
+            response = self._client().post(self._address, json=body)
             usage = _usage(response)
         except httpx.TimeoutException:
             return f"no answer in {self.policy.timeout:g} s"
@@ -176,6 +175,16 @@ class Endpoint:
             if meter is not None:
                 meter.end(usage)
         return response
+
+    def _client(self) -> httpx.Client:
+        """This thread's own client, which ends with it: a pool of connections that threads share
+        looks at all of them for each request, one thread at a time."""
+        client: httpx.Client | None = getattr(self._of_thread, "client", None)
+        if client is None:
+            headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+            client = httpx.Client(headers=headers, timeout=self.policy.timeout, verify=self._trust)
+            self._of_thread.client = client
+        return client
 
     def _wait_turn(self) -> None:
         """Wait as long as the endpoint wants all to wait."""

@@ -11,7 +11,10 @@ from critic_jax.errors import InputError
 
 Kind = Literal["pointwise", "pairwise", "batch"]
 
-ScoreMarker = Literal["score", "final-score", "rating", "rating-brackets", "result", "judgement"]
+ScoreMarker = Literal[
+    *("score", "final-score", "rating", "rating-brackets", "result", "judgement"),
+    *("rating-field", "score-field"),
+]
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 """What the answers of a batch are called, in the order in which they are shown."""
@@ -23,7 +26,8 @@ class ScoreFormat:
 
     Markers: "score" is `Score: N` and its usual spellings, "final-score" is `Final Score: N`,
     "rating" is `Rating: N`, "rating-brackets" is `Rating: [[N]]`, "result" is `[RESULT] N`,
-    "judgement" is `Judgement: [[N]]`, also as a field of a JSON object.
+    "judgement" is `Judgement: [[N]]`, also as a field of a JSON object; "rating-field" and
+    "score-field" are `Rating: N` and `Score: N`, as such fields or alone.
     `whole`: only whole numbers are on the scale. `bare`: a text that is just the number counts.
     """
 

@@ -308,6 +308,32 @@ assistant B is better.
 {response_b}
 [The End of Assistant B's Answer]"""
 
+_LIVEBENCH = """\
+[Question]
+{question}
+
+[Assistant Response]
+{response}
+
+{reference}[System]
+You see the picture that the question is about. Rate how far the assistant's response agrees with \
+the ground truth, from 0 for one that is wrong to 10 for one that is right.
+
+{criteria}Answer with a JSON object of two fields: "Explanation" gives your reasons, "Rating" is \
+your rating alone, a whole number."""
+
+_VIDEO_DC = """\
+Judge how detailed an answer about a video is. Hold the predicted answer against the correct one: \
+does it cover all that matters in the video, and is it specific where it could have stayed \
+general? The same said in other words counts as the same.
+
+Question: {question}
+{reference}Predicted Answer: {response}
+[End of Predicted Answer]
+
+{criteria}Answer with nothing but a Python dictionary of one key, 'score': the level of detail as \
+a whole number from 0 to 5, where 5 is the most detailed."""
+
 TABLE: tuple[Template, ...] = (
     Template(
         "critic-pointwise",
@@ -447,5 +473,21 @@ TABLE: tuple[Template, ...] = (
         _MM_REWARDBENCH,
         BRACKET_CRITERIA,
         BRACKET_REFERENCE,
+    ),
+    Template(
+        "livebench",
+        "pointwise",
+        ScoreFormat("rating-field", 0, 10, whole=True),
+        _LIVEBENCH,
+        "The criteria to rate by:\n{}\n\n",
+        "[Ground Truth Response]\n{}\n\n",
+    ),
+    Template(
+        "video-dc",
+        "pointwise",
+        ScoreFormat("score-field", 0, 5, whole=True),
+        _VIDEO_DC,
+        "Criteria: {}\n",
+        "Correct Answer: {}\n",
     ),
 )

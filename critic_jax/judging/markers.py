@@ -136,6 +136,9 @@ def _scores(flat: str, form: ScoreFormat) -> Iterator[Marker]:
     if form.marker == "judgement":
         yield from _judgement_scores(flat, form)
         return
+    if form.marker in _FIELD_OF:
+        yield from _field_scores(flat, form)
+        return
     alone = re.fullmatch(rf"\s*({_NUMBER})\s*", flat)
     if form.bare and alone:
         yield _on_scale(form, *alone.span(1), alone)
@@ -325,13 +328,20 @@ def _overall(flat: str) -> Iterator[Marker]:
             yield Marker(*match.span("all"), side, "", places)
 
 
-# --- the field Judgement ----------------------------------------------------------------------
+# --- fields -----------------------------------------------------------------------------------
 
-# As a field of JSON, or as words that begin a line, a sentence or the part behind a comma.
-_FIELD = _regex(
-    rf"""(?: (?: ^[ \t]* | [{{,][ \t]*\n?[ \t]* ) (?P<quoted> ["'] judge?ment ["'] [ \t]*: )
-       | (?: {_BEGIN} | ,[ \t]+ ) (?P<plain> judge?ment [ \t]*: ) ) [ \t]*\n?[ \t]*"""
-)
+
+def _field(name: str) -> re.Pattern[str]:
+    """A field of JSON, or words that begin a line, a sentence or the part behind a comma."""
+    return _regex(
+        rf"""(?: (?: ^[ \t]* | [{{,][ \t]*\n?[ \t]* ) (?P<quoted> ["'] {name} ["'] [ \t]*: )
+           | (?: {_BEGIN} | ,[ \t]+ ) (?P<plain> {name} [ \t]*: ) ) [ \t]*\n?[ \t]*"""
+    )
+
+
+_FIELD = _field("judge?ment")
+_FIELD_OF = {"rating-field": _field("rating"), "score-field": _field("score")}
+_FIELD_NUMBER = re.compile(rf"[\"']?[ \t]*({_NUMBER})")
 _FIELD_ENDS = re.compile(r"[ \t]*[\"']?[ \t]*(?:[.,]?[ \t]*(?:\n|\Z)|[.,]?[ \t]*\}|,[ \t]*[\"'])")
 _FIELD_SCORE = re.compile(rf"[\"']?[ \t]*(?:\[\[[ \t]*({_NUMBER})[ \t]*\]\]|({_NUMBER})(?:/5)?)")
 _FIELD_LABEL = re.compile(
@@ -341,9 +351,11 @@ _RANK = r"\[\[[A-Z]\]\](?:[ \t]*,?[ \t]*\[\[[A-Z]\]\])+"
 _FIELD_RANK = re.compile(rf"[\"']?[ \t]*({_RANK})")
 
 
-def _fields(flat: str, value: re.Pattern[str]) -> Iterator[tuple[int, re.Match[str] | None]]:
-    """Each field Judgement: where it begins, and its value if that is well-formed to its end."""
-    for match in _FIELD.finditer(flat):
+def _fields(
+    flat: str, value: re.Pattern[str], field: re.Pattern[str] = _FIELD
+) -> Iterator[tuple[int, re.Match[str] | None]]:
+    """Each such field: where it begins, and its value if that is well-formed to its end."""
+    for match in field.finditer(flat):
         group = "quoted" if match["quoted"] else "plain"
         start = match.start(group)
         empty = not flat[match.end() :].strip(" \t\n\"'[")
@@ -351,6 +363,16 @@ def _fields(flat: str, value: re.Pattern[str]) -> Iterator[tuple[int, re.Match[s
             continue
         found = value.match(flat, match.end())
         yield start, found if found and _FIELD_ENDS.match(flat, found.end()) else None
+
+
+def _field_scores(flat: str, form: ScoreFormat) -> Iterator[Marker]:
+    for start, match in _fields(flat, _FIELD_NUMBER, _FIELD_OF[form.marker]):
+        if match is None:
+            yield Marker(start, start, None, "malformed: the field states no number and its end")
+        else:
+            number = re.compile(f"({_NUMBER})").match(flat, match.start(1))
+            assert number is not None
+            yield _on_scale(form, start, match.end(), number)
 
 
 def _judgement_scores(flat: str, form: ScoreFormat) -> Iterator[Marker]:

@@ -31,6 +31,8 @@ _AROUND = {
     "rating-brackets": ("Rating: [[", "]]"),
     "result": ("[RESULT] ", ""),
     "judgement": ("Judgement: [[", "]]"),
+    "rating-field": ("Rating: ", ""),
+    "score-field": ("Score: ", ""),
 }
 _SIDES: tuple[Values, ...] = (
     {"first": "A", "second": "B", "tie": "tie"},

@@ -129,7 +129,7 @@ def _reason(text: str, markers: list[Marker]) -> str:
     """
     with suppress(ValueError):
         fields = json.loads(text[text.index("{") : text.rindex("}") + 1])
-        others = (v for k, v in fields.items() if k.lower() not in ("judgement", "judgment"))
+        others = (v for k, v in fields.items() if k.lower() not in _VERDICT_FIELDS)
         return "\n\n".join(str(value) for value in others)
     pieces, at = [], 0
     for marker in sorted(markers, key=lambda marker: marker.start):
@@ -143,6 +143,7 @@ def _reason(text: str, markers: list[Marker]) -> str:
     return re.sub(r"\s*\n\s*\n\s*", "\n\n", joined).strip()
 
 
+_VERDICT_FIELDS = ("judgement", "judgment", "rating", "score")
 _ASKED = {
     "score": "statement Score: N",
     "final-score": "statement Final Score: N",
@@ -150,6 +151,8 @@ _ASKED = {
     "rating-brackets": "statement Rating: [[N]]",
     "result": "[RESULT] N at the end",
     "judgement": "field Judgement: [[N]]",
+    "rating-field": "field Rating: N",
+    "score-field": "field Score: N",
 }
 # A marker that has begun and does not end, or a sentence that stops in the middle.
 _BROKEN_TAIL = re.compile(

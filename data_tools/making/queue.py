@@ -20,6 +20,7 @@ from critic_jax.judging.remote import RemoteCritic
 from critic_jax.progress import progress
 
 from .purse import BudgetError, Load, Purse, money
+from .sent import Sent
 
 IN_A_ROW = 8
 """So many requests given up one after the other end a run: the endpoint is not there."""
@@ -67,6 +68,7 @@ class Queue:
     ) -> None:
         self.critic, self.purse, self.reasks = critic, purse, reasks
         self.answer_limit, self.picture_tokens = answer_limit, picture_tokens
+        self._sent = Sent(critic)
 
     def load(self, task: Task) -> Load:
         """What one try of a task sends."""
@@ -159,7 +161,7 @@ class Queue:
         """The line of one task, asked until its answer is right."""
         text, why, asks = "", "", 0
         try:
-            visuals = self.critic.visuals(list(task.images) or None, "its picture")
+            visuals = self._sent.visuals(task.images)
         except InputError as error:
             return self._line(task, text, str(error), asks)
         try:

@@ -68,8 +68,9 @@ _POLICY = ("concurrency", "timeout", "retries")
 class AnswersOptions(AskingOptions):
     """Have questions about pictures answered by several models: endpoints, and checkpoints of ours.
 
-    Sources are LLaVA JSON (LLaVA-Instruct, LLaVAR, LLaVA-Med), SVIT, M3IT and VLFeedback as
-    published, told apart by their fields, and lines of id, image, question and reference.
+    Sources are LLaVA JSON (LLaVA-Instruct, LLaVAR, LLaVA-Med), SVIT, LRV-Instruct, M3IT, PCA-EVAL
+    and VLFeedback as published, told apart by their fields, and lines of id, image, question and
+    reference.
     """
 
     sources: tyro.conf.Positional[tuple[Path, ...]]

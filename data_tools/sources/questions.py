@@ -10,7 +10,16 @@ A row's own fields tell its layout:
   Genome.
 - M3IT's: `instruction`, `inputs`, `outputs` and `image_base64_str`, a text or a list.
 - VLFeedback's instructions: `prompt` and `img_path`.
+- LRV-Instruct's: `image_id`, `question` and `answer`. The picture is IMAGE_ID.jpg, as in Visual
+  Genome; one id asks many questions.
+- PCA-EVAL's: `domain`, `index`, `image`, `question`, `actions`, `answer_index` and `reason`. The
+  actions are shown with letters behind the question; the reference is the right one with the
+  reason. Pictures lie in the folder imgs beside the file. PCA-Bench's tables hold the whole prompt
+  as `question_prompt` and the picture itself.
 - Ours: `id`, `image`, `question`, and `reference` or `answer`, which may be absent.
+
+ComVint is published as lines that nothing public describes; they are read if they are in one of
+these layouts, and told line by line if not.
 """
 
 from __future__ import annotations
@@ -21,11 +30,15 @@ from pathlib import Path
 from typing import Any
 
 from critic_jax.data import BadRecord, picture_sources
+from critic_jax.data.records import shown
 from critic_jax.errors import InputError
 from critic_jax.judging.input_rows import Row, scan_rows
 from critic_jax.text import leading_markers
 
 from ..making.packing import Picture
+
+_MARKS = ("conversations", "instruction", "prompt", "actions", "question")
+"""Fields of which every layout has one."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +109,41 @@ def _questions(row: Row, fields: Mapping[str, Any], folder: Path) -> Iterator[Qu
     elif "prompt" in fields:
         pictured = {**fields, "image": fields.get("img_path", fields.get("image"))}
         yield _question(row, pictured, folder, fields["prompt"], None)
+    elif "actions" in fields:
+        yield _choice(row, fields, folder)
+    elif "question" not in fields:
+        there = ", ".join(map(str, fields)) or "nothing"
+        raise InputError(f"holds no known layout: no {', '.join(_MARKS)}; there are {there}")
+    elif "image_id" in fields and fields.get("image") is None:
+        pictured = {**fields, "image": f"{fields['image_id']}.jpg"}
+        yield _question(row, pictured, folder, fields["question"], fields.get("answer"))
     else:
         reference = fields.get("reference", fields.get("answer"))
-        yield _question(row, fields, folder, fields.get("question"), reference)
+        yield _question(row, fields, folder, fields["question"], reference)
+
+
+def _choice(row: Row, fields: Mapping[str, Any], folder: Path) -> Question:
+    """A question of PCA-EVAL: one of several actions is right."""
+    actions = fields["actions"]
+    if not isinstance(actions, list) or not all(isinstance(one, str) for one in actions):
+        raise InputError(f"field 'actions' is {shown(actions)}; it should be a list of texts")
+    lettered = [f"{chr(ord('A') + n)}. {action}" for n, action in enumerate(actions)]
+    right, asked, reference = fields.get("answer_index"), fields.get("question_prompt"), None
+    if right is not None:
+        if type(right) is not int or not 0 <= right < len(actions):
+            raise InputError(
+                f"field 'answer_index' is {shown(right)}; it should be a place in 'actions', "
+                f"0 to {len(actions) - 1}"
+            )
+        reason = fields.get("reason")
+        reference = "\n".join([lettered[right], *([reason] if isinstance(reason, str) else [])])
+    if asked is None and isinstance(fields.get("question"), str):
+        asked = "\n".join([fields["question"], *lettered])
+    image = fields.get("image")
+    if isinstance(image, str) and not (folder / image).exists() and (folder / "imgs").is_dir():
+        folder = folder / "imgs"
+    name = f"{fields.get('domain', row.path.stem)}-{fields.get('index', row.number)}"
+    return _question(row, {"id": name, **fields}, folder, asked, reference)
 
 
 def _first(turns: Any) -> tuple[Any, Any]:

@@ -9,6 +9,13 @@ The layouts that the fixtures follow, and where they are told:
 - M3IT's: MMInstruction/M3IT on the hub, whose loading script reads instruction, inputs, outputs and
   image_base64_str.
 - VLFeedback's instructions: prompt and img_path, as on the card of MMInstruction/VLFeedback.
+- LRV-Instruct's: github.com/FuxiaoLiu/LRV-Instruction at 0a5ab53, an instance in README.md and
+  MiniGPT-4/minigpt4/datasets/datasets/cc_sbu_dataset.py, which opens IMAGE_ID.jpg; the evaluation
+  set, Evaluation/evaluation_set.json, has no answers.
+- PCA-EVAL's: github.com/pkunlp-icler/PCA-EVAL at 60eb1e1, pca-eval/data/v1.0/DOMAIN/meta_data.json
+  with the pictures in DOMAIN/imgs, prompts as in end2end_prompts.json; PCA-Bench's columns
+  question_prompt and image as README.md reads them.
+- ComVint's lines are described nowhere: github.com/RUCAIBox/ComVint at b6caa91 only links a file.
 """
 
 import base64
@@ -19,6 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from annotators import counted
 from chat_server import Chat, Fault, chatting
@@ -133,12 +142,100 @@ def test_vlfeedback_and_plain_lines_are_read(folder: Path) -> None:
     assert (found.id, found.reference, found.domain) == ("7", "So.", "charts")
 
 
-def test_a_wrong_row_is_told_and_costs_no_other(folder: Path) -> None:
-    path = write_json_lines(folder / "q.jsonl", [llava(0), {"id": "x", "image": "0.png"}])
-    found, (wrong,) = read_questions([path], None)
-    assert len(found) == 1 and wrong.reason == (
-        f"{path} line 2: the question is missing; it should be a text that is not empty"
+def lrv(**changes: Any) -> dict[str, Any]:
+    row = {"image_id": "7", "question": "Is it blue?", "answer": "No.", "task": "negative"}
+    return row | changes
+
+
+def test_lrv_names_its_pictures_by_their_ids(folder: Path) -> None:
+    (folder / "7.jpg").write_bytes(picture())
+    rows = [lrv(), lrv(question="Is it red?", answer="Yes."), {"image_id": "7", "question": "Why?"}]
+    found, wrong = read_questions([write_json(folder / "filter_cap.json", rows)], None)
+    assert not wrong
+    assert [(q.id, q.text, q.reference) for q in found] == [
+        ("7", "Is it blue?", "No."),
+        ("7#2", "Is it red?", "Yes."),
+        ("7#3", "Why?", ""),
+    ]
+    assert {q.images for q in found} == {(folder / "7.jpg",)}
+
+
+def pca_eval(**changes: Any) -> dict[str, Any]:
+    row = {
+        "version": "1.0",
+        "domain": "Autonomous Driving",
+        "index": 3,
+        "image": "traffic_000.jpg",
+        "question": "You drive at 90 km/h. What now?",
+        "actions": ["Slow down", "Speed up", "Stop the car"],
+        "answer_index": 0,
+        "reason": "The sign says 70.",
+        "key_concept": ["Maximum Speed Limit 70 km/h"],
+        "api_cached_result": {"caption": "a road", "ocr": "None"},
+    }
+    return row | changes
+
+
+def test_pca_eval_shows_its_actions_and_finds_its_folder_of_pictures(folder: Path) -> None:
+    (folder / "imgs").mkdir()
+    (folder / "imgs/traffic_000.jpg").write_bytes(picture())
+    found = one_question(folder, pca_eval())
+    assert (found.id, found.domain) == ("Autonomous Driving-3", "Autonomous Driving")
+    assert found.text == (
+        "You drive at 90 km/h. What now?\nA. Slow down\nB. Speed up\nC. Stop the car"
     )
+    assert found.reference == "A. Slow down\nThe sign says 70."
+    assert found.images == (folder / "imgs/traffic_000.jpg",)
+    (again,), _ = read_questions([folder / "set.json"], folder / "imgs")
+    assert again.images == found.images
+
+
+def test_pca_bench_brings_prompt_and_picture(folder: Path) -> None:
+    row = pca_eval(question_prompt="The whole prompt.", image={"bytes": picture(), "path": None})
+    del row["index"], row["answer_index"]  # the closed track tells no answer
+    path = folder / "test_closed-00000-of-00001.parquet"
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    (found,), wrong = read_questions([path], None)
+    assert not wrong and (found.text, found.reference) == ("The whole prompt.", "")
+    assert found.images == (picture(),)
+
+
+DAMAGED = [
+    ({"id": "x", "image": "0.png"}, "holds no known layout: no conversations, instruction,"),
+    ({"id": "x", "image": "0.png"}, "there are id, image"),
+    ({"id": "x", "image": "0.png", "question": " "}, "the question is ' '; it should be a text"),
+    (lrv(question=None), "the question is missing; it should be a text that is not empty"),
+    (lrv(image_id=[7], question=7), "the question is 7; it should be a text"),
+    (pca_eval(question=None), "the question is missing; it should be a text that is not empty"),
+    (pca_eval(actions="Stop"), "field 'actions' is 'Stop'; it should be a list of texts"),
+    (pca_eval(answer_index=3), "field 'answer_index' is 3; it should be a place in 'actions', 0"),
+    (pca_eval(answer_index="A"), "field 'answer_index' is 'A'; it should be a place in 'actions'"),
+    (pca_eval(image=7), "field 'image'"),
+]
+
+
+@pytest.mark.parametrize(("row", "said"), DAMAGED)
+def test_a_wrong_row_is_told_and_costs_no_other(
+    folder: Path, row: dict[str, Any], said: str
+) -> None:
+    path = write_json_lines(folder / "q.jsonl", [llava(0), row])
+    found, (wrong,) = read_questions([path], None)
+    assert len(found) == 1 and wrong.line == 2
+    assert wrong.reason.startswith(f"{path} line 2: ") and said in wrong.reason
+
+
+@pytest.mark.parametrize("row", [lrv(), pca_eval()], ids=["lrv", "pca-eval"])
+def test_a_lost_picture_is_told_where_it_was_looked_for(
+    row: dict[str, Any], folder: Path, chat: Chat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_json(folder / "set.json", [row, llava(0)])
+    models, output = write_models(folder, chat.url), folder / "out"
+    words = ["answers", str(path), "--models", str(models), "--output", str(output)]
+    assert main([*words, "--per-question", "1", "--json"]) == 0
+    capsys.readouterr()
+    (told,) = lines(output / "rejected.jsonl")
+    assert str(folder / row.get("image", "7.jpg")) in told["reason"]
+    assert len(lines(output / "answers.jsonl")) == 1
 
 
 def test_the_plan_is_seeded_even_and_the_same_for_a_question_among_others() -> None:

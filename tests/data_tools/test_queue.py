@@ -5,16 +5,19 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from time import sleep
 
 import pytest
 from annotators import counted
 from chat_server import Chat, Fault, chatting
+from PIL import Image
 
 from critic_data.making.purse import BudgetError, Load, Prices, Purse, estimate
 from critic_data.making.queue import Queue, Task
+from critic_data.making.sent import KEPT, Sent
 from critic_jax.errors import InputError, WorkError
 from critic_jax.judging.endpoint import Policy, Reply, Usage
-from critic_jax.judging.remote import RemoteCritic
+from critic_jax.judging.remote import RemoteCritic, SentPicture, sent_picture
 
 PRICES = Prices(1000.0, 4000.0)
 
@@ -87,6 +90,38 @@ def test_a_refused_request_and_a_broken_picture_cost_no_other(chat: Chat, tmp_pa
     lines = queue(chat, tmp_path).run(some, tmp_path / "out.jsonl")
     assert [bool(line["why"]) for line in lines] == [False, True, False, True]
     assert "HTTP 400 (too long)" in lines[1]["why"] and "no.png" in lines[3]["why"]
+
+
+def test_a_picture_is_made_ready_once_for_the_requests_that_follow_each_other(
+    chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path | bytes] = []
+
+    def slowly(image: list[Path | bytes], name: str) -> tuple[SentPicture, ...]:
+        made.extend(image)
+        sleep(0.05)  # so that the others come while it is at work
+        return tuple(sent_picture(one) for one in image)
+
+    for n in range(3):
+        Image.new("RGB", (8, 8), (n, 0, 0)).save(tmp_path / f"{n}.png")
+    some = [Task(f"t{n}", (tmp_path / f"{n // 6}.png",), f"{n}", right) for n in range(18)]
+    line = queue(chat, tmp_path)
+    monkeypatch.setattr(line.critic, "visuals", slowly)
+    assert len(line.run(some, tmp_path / "out.jsonl")) == 18
+    assert sorted(map(str, made)) == [str(tmp_path / f"{n}.png") for n in range(3)]
+    for body in chat.bodies:
+        shown, text = body["messages"][0]["content"]
+        place = int(text["text"]) // 6
+        assert shown["image_url"]["url"] == sent_picture(tmp_path / f"{place}.png").url
+    # What was asked about long ago is let go.
+    sent = Sent(line.critic)
+    for n in range(KEPT + 1):
+        Image.new("RGB", (8, 8), (n, 9, 0)).save(tmp_path / f"many{n}.png")
+        sent.visuals((tmp_path / f"many{n}.png",))
+    sent.visuals((tmp_path / f"many{KEPT}.png",))
+    assert len(made) == 3 + KEPT + 1
+    sent.visuals((tmp_path / "many0.png",))
+    assert len(made) == 3 + KEPT + 2
 
 
 def test_what_fails_for_good_ends_the_run_and_the_next_one_goes_on(

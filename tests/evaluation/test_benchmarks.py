@@ -15,26 +15,8 @@ from critic_jax.evaluation.benchmarks.judge_sets import JUDGE_SETS
 from critic_jax.evaluation.benchmarks.policy_sets import POLICY_SETS
 from critic_jax.evaluation.verbs import Name
 from critic_jax.files import write_json_lines
-from critic_jax.testing import FakeCritic
 
 ALL = [*JUDGE_SETS, *POLICY_SETS]
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CRITIC_JAX_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def says(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes every judge say what a function makes of its prompt."""
-
-    def install(say: Any) -> FakeCritic:
-        critic = FakeCritic(say)
-        monkeypatch.setattr("critic_jax.judging.batch._load", lambda *a, **k: critic)
-        return critic
-
-    return install
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -162,6 +144,7 @@ DAMAGE = [
     ("llava-wilder", {"image": {"bytes": b"", "path": "x.png"}}, "holds no picture"),
     ("wildvision-bench", {REFERENCE: None}, f"field '{REFERENCE}' is missing"),
     ("wildvision-bench", {"image": None}, "field 'image' is missing"),
+    ("livebench", {"subtask": None}, "field 'subtask' is missing"),
     ("livebench", {"images": None}, "field 'images' is missing"),
     ("livebench", {"criteria": None}, "field 'criteria' is missing"),
     ("mmhal", {"image_content": "tree"}, "field 'image_content' is 'tree'"),
@@ -248,7 +231,7 @@ def test_wildvision_bench_is_a_leaderboards_score(
     ("name", "ids", "text", "value"),
     [
         ("llava-wilder", ["test-00000-of-00001-1"], "10 7\n...", 70),
-        ("livebench", ["17"], "Score: 40", 40),
+        ("livebench", ["17"], '{"Explanation": "Not all.", "Rating": "4"}', 40),
         ("mmhal", [f"response_template-{n}" for n in (2, 104)], "Rating: 5", 5),
     ],
 )
@@ -278,22 +261,35 @@ def test_other_policies(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "said_by_judge", "asked"),
+    [
+        ("mmhal", "Rating: 3", "What colour is it?"),
+        ("video-dc", "{'score': 3}", "Describe the video."),
+    ],
+)
 def test_a_policy_that_is_loaded_answers(
-    tmp_path: Path, says: Any, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    says: Any,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    said_by_judge: str,
+    asked: str,
 ) -> None:
     """A tiny model with random weights answers; the judge reads its very words."""
     save_checkpoint(tmp_path / "policy", tiny_checkpoint())
-    critic = says("Rating: 3")
+    critic = says(said_by_judge)
     more = ("--judge", critic.name, "--model", str(tmp_path / "policy"), "--max-new-tokens", "4")
-    said = words(tmp_path, "mmhal", records("mmhal"), *more, "--json", "--resamples", "5")
+    said = words(tmp_path, name, records(name), *more, "--json", "--resamples", "5")
     assert main(said) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["model"] == "policy" and found["score"]["unparsed_wrong"]["value"] == 3
     answers = lines(tmp_path / "out/answers.jsonl")
     for answer, prompt in zip(answers, critic.asked, strict=True):
-        assert answer["prompt"] == "What colour is it?" and answer["responses"][0] in prompt
+        assert answer["prompt"] == asked and answer["responses"][0] in prompt
     assert main(said) == 0  # goes on from what is there: nothing is asked again
-    assert json.loads(capsys.readouterr().out) == found and len(critic.asked) == 2
+    assert json.loads(capsys.readouterr().out) == found
+    assert len(critic.asked) == len(records(name))
 
 
 def test_options_that_do_not_suit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,6 +117,11 @@ def test_critic_pairwise_ends_as_the_critic_was_trained() -> None:
         ),
         ("vl-rewardbench", ["[Answer 1]\nX\n", "Overall Judgment: Answer X is better."]),
         ("mm-rewardbench", ["[[A]]", "[[B]]", "There is no tie."]),
+        (
+            "livebench",
+            ["[Assistant Response]\nX\n", "from 0", "to 10", '"Explanation"', '"Rating"'],
+        ),
+        ("video-dc", ["Predicted Answer: X\n", "from 0 to 5", "one key, 'score'"]),
     ],
 )
 def test_formats_hold_their_exact_markers(name: str, markers: list[str]) -> None:
@@ -140,6 +145,8 @@ def test_scales() -> None:
         "auto-j": (1, 10),
         "prometheus": (1, 5),
         "mllm-judge-score": (1, 5),
+        "livebench": (0, 10),
+        "video-dc": (0, 5),
     }
 
 
@@ -170,7 +177,7 @@ def test_the_library_is_whole() -> None:
         *("critic-pointwise", "critic-pairwise", "llava-bench", "llava-wilder", "wildvision"),
         *("mmhal", "mmvet", "refomb", "caption", "mt-bench", "auto-j", "prometheus"),
         *("mllm-judge-score", "mllm-judge-pair", "mllm-judge-batch"),
-        *("vl-rewardbench", "mm-rewardbench"),
+        *("vl-rewardbench", "mm-rewardbench", "livebench", "video-dc"),
     }
 
 

@@ -31,12 +31,14 @@ Answer = Callable[[Path, Path], Any]
 
 
 def read_tasks(
-    name: str, data: Path, output: Path, images: Path | None, limit: int | None
+    name: str, data: Path, output: Path, images: Path | None, limit: int | None, frames: int
 ) -> list[Task]:
-    """The prompts of a benchmark's file, or folder of files; see `judge_run.prepare`."""
+    """The prompts of a benchmark's file, or folder of files; see `judge_run.prepare`.
+
+    frames: how many are taken of a video."""
     start = images or (data if data.is_dir() else data.parent)
     tasks: dict[str, Task] = {}
-    for record in islice(read_records(data, Places(start, output)), limit):
+    for record in islice(read_records(data, Places(start, output, frames)), limit):
         task = POLICY_SETS[name].read(record)
         if task.id in tasks:
             raise InputError(f"{record.where}: an earlier record is named {task.id!r} too")
@@ -77,6 +79,7 @@ def policy_benchmark(
     images: Path | None = None,
     limit: int | None = None,
     bootstrap: Bootstrap = DEFAULT,
+    frames: int = 8,
 ) -> dict[str, Any]:
     """Answer, judge and score; `policy` names whose answers they are.
 
@@ -85,7 +88,7 @@ def policy_benchmark(
     battles.jsonl too. Goes on where it was stopped.
     """
     benchmark = POLICY_SETS[name]
-    tasks = read_tasks(name, data, output, images, limit)
+    tasks = read_tasks(name, data, output, images, limit, frames)
     prompts = [
         {"id": t.id, "prompt": t.prompt} | ({"image": list(t.images)} if t.images else {})
         for t in tasks
@@ -120,8 +123,8 @@ def policy_benchmark(
 
 
 def measures_of(benchmark: Benchmark, results: Sequence[Mapping[str, Any]]) -> Measures:
-    """unparsed_rate, the benchmark's score in both readings, and of MMHal's ratings, which are
-    below 3 where something is hallucinated, the `hallucination_rate`."""
+    """unparsed_rate, the benchmark's score in both readings, and where ratings tell what is
+    hallucinated, the `hallucination_rate`."""
     unread = np.array([result["state"] == "unparsed" for result in results])
     ours, theirs = np.empty(len(results)), np.ones(len(results))
     for n, result in enumerate(results):
@@ -148,6 +151,7 @@ def measures_of(benchmark: Benchmark, results: Sequence[Mapping[str, Any]]) -> M
         "unparsed_rate": lambda places: float(unread[places].mean()),
         "score": both(factor * ours, theirs),
     }
-    if benchmark.scale == "mean":
-        measures["hallucination_rate"] = both((ours < 3).astype(float), theirs)
+    if benchmark.hallucinated_below is not None:
+        below = ours < benchmark.hallucinated_below
+        measures["hallucination_rate"] = both(below.astype(float), theirs)
     return measures

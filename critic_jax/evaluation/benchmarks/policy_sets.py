@@ -7,7 +7,7 @@ tests/published_records.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -42,12 +42,14 @@ class Benchmark:
     scale: "ratio" of the answers' scores to the reference answers', in percent; "percent" of the
     highest score; "mean" score; "battle", the score of a leaderboard against the reference's model.
     lowest, highest: the judge's scale, at whose lower end an unparsed judgment counts as wrong.
+    hallucinated_below: a score that says that something is hallucinated is below this.
     """
 
     read: Callable[[Record], Task]
     scale: Scale
     lowest: float = 0.0
     highest: float = 0.0
+    hallucinated_below: float | None = None
 
 
 def llava_in_the_wild(record: Record) -> Task:
@@ -70,10 +72,10 @@ def wildvision_bench(record: Record) -> Task:
 
 
 def livebench(record: Record) -> Task:
-    """LiveBench: a score with the true answer and the question's own criteria at hand."""
+    """LiveBench: 0 to 10, with the true answer and the question's own criteria at hand."""
     images = record.items("images", "a list of pictures")
     judged = {
-        "template": "critic-pointwise",
+        "template": "livebench",
         "reference": record.text("answer"),
         "criteria": record.text("criteria"),
     }
@@ -91,12 +93,21 @@ def mmhal(record: Record) -> Task:
     return _task(record, None, "question", judged, "response", record.text("question_type"), paths)
 
 
+def video_dc(record: Record) -> Task:
+    """Video detailed captioning: 0 to 5 by the true answer alone; the judge sees no frame."""
+    judged = {"template": "video-dc", "reference": record.text("answer")}
+    frames = record.video("video_name")
+    task = _task(record, None, "question", judged, "response", None, frames)
+    return replace(task, judged={k: v for k, v in task.judged.items() if k != "image"})
+
+
 POLICY_SETS: Mapping[str, Benchmark] = {
     "llava-in-the-wild": Benchmark(llava_in_the_wild, "ratio", 1, 10),
     "llava-wilder": Benchmark(llava_wilder, "ratio", 1, 10),
     "wildvision-bench": Benchmark(wildvision_bench, "battle"),
-    "livebench": Benchmark(livebench, "percent", 0, 100),
-    "mmhal": Benchmark(mmhal, "mean", 0, 6),
+    "livebench": Benchmark(livebench, "percent", 0, 10),
+    "mmhal": Benchmark(mmhal, "mean", 0, 6, hallucinated_below=3),
+    "video-dc": Benchmark(video_dc, "mean", 0, 5),
 }
 
 

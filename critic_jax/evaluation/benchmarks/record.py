@@ -12,21 +12,25 @@ from PIL import UnidentifiedImageError
 
 from critic_jax.data.records import shown
 from critic_jax.errors import InputError
+from critic_jax.evaluation.benchmarks.frames import frames
 from critic_jax.judging.input_rows import scan_rows
 from critic_jax.judging.lines import write_picture
 
 Chosen = TypeVar("Chosen")
 
 _KINDS = (".jsonl", ".json", ".parquet", ".csv")
+_VIDEOS = (".mp4", ".MP4", ".mkv")
 
 
 @dataclass(frozen=True)
 class Places:
     """Where pictures are looked for that a record names by path, and the folder of the files that
-    are made of the records; pictures given as bytes are written there."""
+    are made of the records; pictures given as bytes are written there. frames: the pictures that
+    are taken of a video."""
 
     images: Path
     out: Path
+    frames: int = 8
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,24 @@ class Record:
                 f"{self.places.images}; name the pictures' folder with --images"
             )
         return os.path.relpath(path.resolve(), self.places.out.resolve())
+
+    def video(self, name: str) -> tuple[str, ...]:
+        """Frames of the video that the field names without its ending, as paths from the out
+        folder."""
+        value = self.text(name, "a video's name")
+        paths = [self.places.images / f"{value}{ending}" for ending in _VIDEOS]
+        path = next((path for path in paths if path.is_file()), None)
+        if path is None:
+            raise InputError(
+                f"{self.where}: field '{name}' names {value}, and none of {', '.join(_VIDEOS)} of "
+                f"that name is in {self.places.images}; name the videos' folder with --images"
+            )
+        try:
+            pictures = frames(path, self.places.frames)
+        except InputError as error:
+            raise InputError(f"{self.where}: field '{name}': {error}") from None
+        self.places.out.mkdir(parents=True, exist_ok=True)
+        return tuple(write_picture(self.places.out, picture) for picture in pictures)
 
 
 def read_records(data: Path, places: Places) -> Iterator[Record]:

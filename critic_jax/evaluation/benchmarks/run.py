@@ -25,6 +25,7 @@ def run_benchmark(
     order: Literal["given", "both"] = "given",
     limit: int | None = None,
     max_new_tokens: int = 1024,
+    frames: int = 8,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -33,6 +34,8 @@ def run_benchmark(
     Raises InputError for options that don't suit the benchmark, and for wrong data.
     """
     bootstrap = Bootstrap(resamples, seed)
+    if frames < 1:
+        raise InputError(f"--frames is {frames}; it must be at least 1")
 
     def judging(questions: Path, results: Path) -> None:
         cache = judgments_folder(None, none=False)
@@ -55,5 +58,5 @@ def run_benchmark(
 
     policy = Path(model).name if Path(model).exists() else model
     return policy_benchmark(
-        name, data, output, policy, answers or answering, judging, images, limit, bootstrap
+        name, data, output, policy, answers or answering, judging, images, limit, bootstrap, frames
     )
