@@ -12,8 +12,14 @@ from critic_jax.errors import InputError
 Kind = Literal["pointwise", "pairwise", "batch"]
 
 ScoreMarker = Literal[
-    *("score", "final-score", "rating", "rating-brackets", "result", "judgement"),
-    *("rating-field", "score-field"),
+    "score",
+    "final-score",
+    "rating",
+    "rating-brackets",
+    "result",
+    "judgement",
+    "rating-field",
+    "score-field",
 ]
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
