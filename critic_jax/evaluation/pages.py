@@ -92,7 +92,7 @@ def _judges(found: Sequence[Named]) -> list[Html]:
                     interval = _interval(estimate)
                     rows.append([name, kind, where, number, estimate["value"], interval])
     columns = ("judge", "kind", "of", "number", "value", "95 %")
-    pieces = [table(columns, rows)]
+    pieces: list[Html] = []
     benchmarks = sorted({g for _, d in found for g in d.get("pointwise", {}).get("groups", {})})
     if benchmarks:
         series = {name: [_pearson(d, g) for g in benchmarks] for name, d in found}
@@ -102,7 +102,8 @@ def _judges(found: Sequence[Named]) -> list[Html]:
     for name, document in found:
         for kind in ("pointwise", "pairwise"):
             pieces += _spread(name, kind, document.get(kind, {}))
-    return [section("Judges and labels", element("div", *pieces, class_="plots"))]
+    plots = element("div", *pieces, class_="plots")
+    return [section("Judges and labels", table(columns, rows), plots)]
 
 
 def _blocks(kind: Any) -> list[tuple[str, Document]]:
