@@ -18,6 +18,12 @@ from critic_jax.sharding import make_mesh
 SHARE = 0.6
 """Of a device's memory, for weights; the rest is for keys, values and what is worked on."""
 
+UNDIVIDED = ("TPU v5 lite", "TPU v6 lite")
+"""Chips whose slices, where they are of more than `DIVIDED` chips, run a program on one chip or on
+all: libtpu compiles none for a part of them."""
+
+DIVIDED = 8
+
 
 def replica_meshes(
     config: ModelConfig, dtype: jnp.dtype, weights: WeightFormat = "full", each: int = 0
@@ -32,7 +38,7 @@ def replica_meshes(
     own, everyone = jax.local_devices(), jax.devices()
     # A device that does not tell its memory, as a CPU does not, is taken to have enough.
     memory = (own[0].memory_stats() or {}).get("bytes_limit")
-    each = each or (fewest(config, dtype, weights, len(own), memory) if memory else 1)
+    each = each or (fewest(config, dtype, weights, group(own, everyone), memory) if memory else 1)
     if 0 < each <= len(own) and len(own) % each == 0:
         return [
             sampling_mesh(config, own[first : first + each]) for first in range(0, len(own), each)
@@ -54,6 +60,12 @@ def sampling_mesh(config: ModelConfig, devices: list[jax.Device]) -> Mesh:
     heads, widths = (decoder.num_kv_heads, tower.num_heads), (decoder.ffn_size, tower.ffn_size)
     tensor = math.gcd(len(devices), *heads, *widths)
     return make_mesh(1, len(devices) // tensor, tensor, devices)
+
+
+def group(own: list[jax.Device], everyone: list[jax.Device]) -> int:
+    """How many of a host's devices may run a program of their own."""
+    alone = everyone[0].device_kind in UNDIVIDED and len(everyone) > DIVIDED
+    return 1 if alone else len(own)
 
 
 def fewest(

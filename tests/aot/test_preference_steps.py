@@ -12,7 +12,7 @@ from critic_jax.aot.programs import dpo_step, reference_pass
 from critic_jax.aot.topology import topology
 from critic_jax.cli import main
 from critic_jax.models.config import onevision_7b, onevision_72b, tiny
-from critic_jax.sampling.replicas import fewest
+from critic_jax.sampling.replicas import fewest, group
 from critic_jax.sharding import make_mesh
 from critic_jax.training.config import DpoConfig, load_config
 
@@ -78,6 +78,13 @@ def test_a_round_samples_and_judges_on_replicas(
     assert steps["judging_decode"]["peak_bytes"] > steps["rollout_decode"]["peak_bytes"]
     # On one chip nothing is sent.
     assert not any(steps["rollout_decode"]["collective_bytes"].values())
+
+
+@pytest.mark.parametrize("name, chips", [("v5e:2x4", 4), ("v5e:4x8", 1), ("v5p:4x4x4", 4)])
+def test_chips_of_a_host_that_may_run_a_program_of_their_own(name: str, chips: int) -> None:
+    everyone = topology(name).devices
+    own = [device for device in everyone if device.process_index == 0]
+    assert len(own) == 4 and group(own, everyone) == chips
 
 
 def test_the_fewest_chips_that_hold_a_model() -> None:
