@@ -70,6 +70,26 @@ for (const e of document.querySelectorAll("body *")) {
 }
 return out;
 """
+# Words of a plot that lie on each other, or stick out of it.
+_CROWDED = """
+const found = [];
+for (const plot of document.querySelectorAll("svg")) {
+  const frame = plot.getBoundingClientRect();
+  const texts = Array.from(plot.querySelectorAll("text")).filter((t) => t.textContent);
+  const boxes = texts.map((t) => [t.textContent, t.getBoundingClientRect()]);
+  boxes.forEach(([said, a], place) => {
+    if (a.left < frame.left - 1 || a.right > frame.right + 1 || a.bottom > frame.bottom + 1) {
+      found.push(`${plot.ariaLabel}: ${said} sticks out`);
+    }
+    for (const [other, b] of boxes.slice(place + 1)) {
+      const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (across > 1 && down > 3) found.push(`${plot.ariaLabel}: ${said} on ${other}`);
+    }
+  });
+}
+return found;
+"""
 _PICTURES = """
 const done = arguments[0], all = Array.from(document.images);
 for (const one of all) one.loading = "eager";
@@ -93,6 +113,7 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**metrics, **phone})
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        self.asked_for(), self.complaints()  # about an earlier page
         self.driver.get(page.resolve().as_uri())
 
     def run(self, script: str, *arguments: Any) -> Any:
@@ -123,6 +144,10 @@ class Browser:
     def outside(self) -> list[str]:
         """What is not to be seen without scrolling sideways, or not at all."""
         return list(self.run(_OUTSIDE))
+
+    def crowded(self) -> list[str]:
+        """Words of plots that cannot be read for others, or stick out."""
+        return list(self.run(_CROWDED))
 
     def contrasts(self) -> list[tuple[float, str]]:
         """The contrast of every text with what is behind it (WCAG 2, 1.4.3), the lowest first."""

@@ -8,6 +8,7 @@ from critic_jax.reporting.tables import show
 
 WIDTH, HEIGHT = 520, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 14, 12, 46
+LETTER = 9.4  # the width of one, about, at the size that small screens get
 COLOURS = 6
 
 
@@ -81,7 +82,9 @@ def bar_plot(
     # Labels share the width: of many only every second, third, ... is written.
     room = max(1, math.ceil(max(map(len, labels)) * 8 / step))
     for place in range(0, len(labels), room):
-        marks.append(_text(labels[place], LEFT + (place + 0.5) * step, HEIGHT - BOTTOM + 17))
+        half = len(labels[place]) * LETTER / 2
+        middle = max(LEFT + half, min(LEFT + (place + 0.5) * step, WIDTH - half))
+        marks.append(_text(labels[place], middle, HEIGHT - BOTTOM + 18))
     return _figure(title, join(marks), tuple(series))
 
 
@@ -166,10 +169,10 @@ def _frame(x_axis: Axis | None, y_axis: Axis, x_label: str, y_label: str) -> Htm
         element(
             "text",
             y_label,
-            x=14,
+            x=17,
             y=f"{middle:.1f}",
             text_anchor="middle",
-            transform=f"rotate(-90 14 {middle:.1f})",
+            transform=f"rotate(-90 17 {middle:.1f})",
         )
     )
     return join(marks)

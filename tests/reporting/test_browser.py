@@ -67,7 +67,7 @@ def test_a_page_is_whole_readable_and_asks_for_nothing(
     shown = browser.pictures()
     assert all(wide > 0 for wide in shown) and bool(shown) == (name != "evaluated")
     assert browser.sideways() <= size[0]
-    assert browser.outside() == []
+    assert browser.outside() == [] and browser.crowded() == []
     contrasts = browser.contrasts()
     assert len(contrasts) > 100 and contrasts[0][0] >= ENOUGH, contrasts[:5]
     browser.run("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
@@ -189,6 +189,8 @@ def test_the_browser_sees_what_is_wrong(browser: Browser, tmp_path: Path) -> Non
         "<img src='https://example.org/a.png'><p style='color: #aaa'>pale</p>"
         "<div style='width: 600px'>wide</div>"
         "<div style='width: 90px; overflow: hidden; white-space: nowrap'>cut off, it seems</div>"
+        "<svg viewBox='0 0 100 50'><text x=20 y=30>one</text><text x=25 y=30>two</text>"
+        "<text x=90 y=40>three</text></svg>"
         "<img src='data:image/png;base64,AAAA'><script>fault()</script>"
     )
     browser.open(page, PHONE)
@@ -196,6 +198,8 @@ def test_the_browser_sees_what_is_wrong(browser: Browser, tmp_path: Path) -> Non
     assert browser.sideways() > PHONE[0]
     outside = " ".join(browser.outside())
     assert "wide" in outside and "cut off" in outside and "pale" not in outside
+    crowded = " ".join(browser.crowded())
+    assert "one on two" in crowded and "three sticks out" in crowded
     (least, said), *_ = browser.contrasts()
     assert said == "pale" and 2.3 < least < 2.4  # #aaa on white: 2.32
     assert any("fault" in line for line in browser.complaints())
