@@ -12,10 +12,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from critic_jax.judging.fields import (
+    FIELD_OF,
+    field_scores,
+    judgement_labels,
+    judgement_scores,
+    ranks,
+)
 from critic_jax.judging.formats import (
-    LETTERS,
     BetterFormat,
     Format,
     LabelFormat,
@@ -23,29 +28,7 @@ from critic_jax.judging.formats import (
     ScoreFormat,
     TwoScoreFormat,
 )
-
-Value = float | str | tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Marker:
-    """One marker: its span in the text, what it states, and why that cannot be used (or "").
-
-    `value` is None where the marker states nothing definite. A span of length 0 means that the
-    marker is part of a sentence, which stays in the reason. `places` are the spans of the value
-    itself: of a number, of each of two numbers, of what stands in the brackets of a label.
-    """
-
-    start: int
-    end: int
-    value: Value | None
-    why: str = ""
-    places: tuple[tuple[int, int], ...] = ()
-
-
-def flatten(text: str) -> str:
-    """The text with emphasis marks blanked and wide colons narrowed; every offset stays true."""
-    return re.sub(r"[*`#\u00a0]", " ", text.replace("\r", "\n")).replace("\uff1a", ":")
+from critic_jax.judging.statements import BEGIN, NUMBER, SLASH, Marker, on_scale, quoted, regex
 
 
 def find_markers(flat: str, form: Format) -> list[Marker]:
@@ -57,23 +40,10 @@ def find_markers(flat: str, form: Format) -> list[Marker]:
     if isinstance(form, LabelFormat):
         return list(_labels(flat, form))
     if isinstance(form, RankFormat):
-        return list(_ranks(flat))
+        return list(ranks(flat))
     assert isinstance(form, BetterFormat)
     return list(_overall(flat) if form.overall else _better(flat))
 
-
-_NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
-_SLASH = r"[ \t]*(?:/|out[ \t]of)[ \t]*"
-
-# A statement begins a line, after a bullet at most, or follows the end of a sentence; then it may
-# open with a word such as "Overall,".
-_BEGIN = r"""
-    (?: ^ | (?<=[\w)\]"'][.!?]) (?<!\be\.g\.) (?<!\bi\.e\.) (?=\s)
-          | (?<=[.!?]["')\]]) (?=\s) | (?<=[\u3002\uff01\uff1f]) )
-    \s* (?: [-\u2022][ \t]+ )?
-    (?: (?: overall | therefore | thus | so | hence | finally
-          | in[ \t](?:conclusion|summary|short) | to[ \t](?:conclude|sum[ \t]up) ) ,? [ \t]+ )?
-"""
 
 # Words that turn a statement into talk about statements: quotations, instructions ...
 _ABOUT_MARKERS = re.compile(
@@ -90,17 +60,6 @@ _SUPPOSED = re.compile(
 )
 
 
-def _regex(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.IGNORECASE | re.MULTILINE | re.VERBOSE)
-
-
-def _quoted(flat: str, at: int) -> bool:
-    """Whether `at` lies between two quotation marks of one paragraph."""
-    before = flat[flat.rfind("\n\n", 0, at) + 1 : at]
-    straight = before.count('"') % 2 == 1 and '"' in flat[at:]
-    return straight or before.count("\u201c") > before.count("\u201d")
-
-
 # --- one number -------------------------------------------------------------------------------
 
 _NAMES = {
@@ -109,22 +68,22 @@ _NAMES = {
     "rating": r"(?:(?:my|the|overall|final)[ \t]+){0,3}rating",
 }
 _NAMED = {
-    marker: _regex(
-        rf"""{_BEGIN} (?P<all> {name} [ \t]* (?: [:=] | is\b[ \t]*:? | of\b ) [ \t]* [\[(]? [ \t]*
-        (?P<n>{_NUMBER}) (?P<percent>[ \t]*%)? (?: {_SLASH} (?P<of>{_NUMBER}) )? [ \t]*[\])]? )"""
+    marker: regex(
+        rf"""{BEGIN} (?P<all> {name} [ \t]* (?: [:=] | is\b[ \t]*:? | of\b ) [ \t]* [\[(]? [ \t]*
+        (?P<n>{NUMBER}) (?P<percent>[ \t]*%)? (?: {SLASH} (?P<of>{NUMBER}) )? [ \t]*[\])]? )"""
     )
     for marker, name in _NAMES.items()
 }
-_NAMED["rating-brackets"] = _regex(
-    rf"{_BEGIN} (?P<all> {_NAMES['rating']} [ \t]*:?[ \t]* \[\[ [ \t]*(?P<n>{_NUMBER})[ \t]* \]\] )"
+_NAMED["rating-brackets"] = regex(
+    rf"{BEGIN} (?P<all> {_NAMES['rating']} [ \t]*:?[ \t]* \[\[ [ \t]*(?P<n>{NUMBER})[ \t]* \]\] )"
 )
-_NAMED["result"] = _regex(
+_NAMED["result"] = regex(
     rf"""(?P<all> \[RESULT\] [ \t]*:?\s* (?: score[ \t]*:?[ \t]* )? [\[(]? [ \t]*
-    (?P<n>{_NUMBER}) (?: {_SLASH} (?P<of>{_NUMBER}) )? [ \t]*[\])]? )"""
+    (?P<n>{NUMBER}) (?: {SLASH} (?P<of>{NUMBER}) )? [ \t]*[\])]? )"""
 )
 # What may follow a number: the end of its statement, a remark in brackets or behind a dash, a
 # reason. Anything else makes it part of a sentence, a range or a longer number.
-_AFTER_NUMBER = _regex(
+_AFTER_NUMBER = regex(
     r"""(?: [ \t]*points? )? [ \t]* (?: $ | [.!;\])] (?![0-9]) | [\u3002\uff1b] | \(
         | [-\u2013\u2014][ \t]+(?![0-9]) | ,?[ \t]*(?:because|since)\b )"""
 )
@@ -134,19 +93,19 @@ _REMARK = re.compile(r",[ \t]*[A-Za-z]")
 
 def _scores(flat: str, form: ScoreFormat) -> Iterator[Marker]:
     if form.marker == "judgement":
-        yield from _judgement_scores(flat, form)
+        yield from judgement_scores(flat, form)
         return
-    if form.marker in _FIELD_OF:
-        yield from _field_scores(flat, form)
+    if form.marker in FIELD_OF:
+        yield from field_scores(flat, form)
         return
-    alone = re.fullmatch(rf"\s*({_NUMBER})\s*", flat)
+    alone = re.fullmatch(rf"\s*({NUMBER})\s*", flat)
     if form.bare and alone:
-        yield _on_scale(form, *alone.span(1), alone)
+        yield on_scale(form, *alone.span(1), alone)
         return
     for match in _NAMED[form.marker].finditer(flat):
         groups = match.groupdict()
         start, end = match.span("all")
-        if _quoted(flat, start):
+        if quoted(flat, start):
             yield Marker(start, end, None, "malformed: the only score is quoted")
         elif form.marker == "result" and flat[end:].strip(" \t\n.\"'"):
             value = float(groups["n"])
@@ -158,16 +117,16 @@ def _scores(flat: str, form: ScoreFormat) -> Iterator[Marker]:
         elif groups.get("percent") and form.high != 100:
             yield Marker(start, end, None, "malformed: a percentage on another scale")
         else:
-            yield _on_scale(form, start, end, match)
+            yield on_scale(form, start, end, match)
     if form.marker == "score":
         yield from _scores_in_prose(flat, form)
 
 
 def _scores_in_prose(flat: str, form: ScoreFormat) -> Iterator[Marker]:
     """`I give it a score of 85 out of 100.`, and `85/100` alone on a line."""
-    of = rf"{_SLASH} (?P<of>{re.escape(f'{form.high:g}')}(?:\.0+)?) (?!\.?[0-9])"
-    giving = _regex(
-        rf"\ban?[ \t]+(?:(?:overall|final|total)[ \t]+)?score[ \t]of[ \t]+(?P<n>{_NUMBER}){of}"
+    of = rf"{SLASH} (?P<of>{re.escape(f'{form.high:g}')}(?:\.0+)?) (?!\.?[0-9])"
+    giving = regex(
+        rf"\ban?[ \t]+(?:(?:overall|final|total)[ \t]+)?score[ \t]of[ \t]+(?P<n>{NUMBER}){of}"
     )
     for match in giving.finditer(flat):
         start, end = match.span()
@@ -177,39 +136,21 @@ def _scores_in_prose(flat: str, form: ScoreFormat) -> Iterator[Marker]:
         talk = (
             talk or re.search(r"\b(?:if|unless|had|would|could|is|was|means)\b", after) is not None
         )
-        if not talk and not _quoted(flat, start):
-            yield _on_scale(form, end, end, match)
-    for match in _regex(rf"^[ \t]*(?P<all>(?P<n>{_NUMBER}){of})[ \t]*\.?[ \t]*$").finditer(flat):
-        if not _quoted(flat, match.start("all")):
-            yield _on_scale(form, *match.span("all"), match)
-
-
-def _on_scale(form: ScoreFormat, start: int, end: int, match: re.Match[str]) -> Marker:
-    """The marker of a match whose group `n`, or only group, is the number; `of` is its scale."""
-    groups = match.groupdict()
-    group: int | str = "n" if "n" in groups else 1
-    number, of = match.group(group), groups.get("of")
-    value = float(number)
-    why = ""
-    if of is not None and float(of) != form.high:
-        why = f"out of range: a score out of {of}, but the scale ends at {form.high:g}"
-    elif not form.low <= value <= form.high:
-        why = f"out of range: {number} is not between {form.low:g} and {form.high:g}"
-    elif form.whole and value != int(value):
-        why = f"out of range: {number} is no whole number from {form.low:g} to {form.high:g}"
-    return Marker(start, end, value, why, (match.span(group),))
+        if not talk and not quoted(flat, start):
+            yield on_scale(form, end, end, match)
+    for match in regex(rf"^[ \t]*(?P<all>(?P<n>{NUMBER}){of})[ \t]*\.?[ \t]*$").finditer(flat):
+        if not quoted(flat, match.start("all")):
+            yield on_scale(form, *match.span("all"), match)
 
 
 # --- two numbers ------------------------------------------------------------------------------
 
 # A comma needs a space behind it: "8,5" may be eight and a half.
-_PAIR = _regex(
-    rf"\s*({_NUMBER})(?:/10)?(?:[ \t]+|,[ \t]+)({_NUMBER})(?:/10)?[ \t]*\.?[ \t]*(?=\n|\Z)"
-)
-_BLOCK = _regex(
+_PAIR = regex(rf"\s*({NUMBER})(?:/10)?(?:[ \t]+|,[ \t]+)({NUMBER})(?:/10)?[ \t]*\.?[ \t]*(?=\n|\Z)")
+_BLOCK = regex(
     rf"""^[ \t]*scores?[ \t]*:[ \t]*\n+
-    [ \t]*(?:[-\u2022][ \t]+)?assistant[ \t]1[ \t]*:[ \t]*({_NUMBER})(?:/10)?[ \t]*\n+
-    [ \t]*(?:[-\u2022][ \t]+)?assistant[ \t]2[ \t]*:[ \t]*({_NUMBER})(?:/10)?\s*\Z"""
+    [ \t]*(?:[-\u2022][ \t]+)?assistant[ \t]1[ \t]*:[ \t]*({NUMBER})(?:/10)?[ \t]*\n+
+    [ \t]*(?:[-\u2022][ \t]+)?assistant[ \t]2[ \t]*:[ \t]*({NUMBER})(?:/10)?\s*\Z"""
 )
 
 
@@ -245,7 +186,7 @@ _HANDS_OVER = re.compile(
 
 
 def _labels(flat: str, form: LabelFormat) -> Iterator[Marker]:
-    fields = list(_judgement_labels(flat, form)) if form.judgement else []
+    fields = list(judgement_labels(flat, form)) if form.judgement else []
     yield from fields
     for match in _LABEL.finditer(flat):
         verdict = form.labels.get(re.sub(r"[ \t]", "", match.group(1)))
@@ -261,7 +202,7 @@ def _labels(flat: str, form: LabelFormat) -> Iterator[Marker]:
             talk = supposed or _ABOUT_MARKERS.search(before)
             announced = _ANNOUNCES.search(before) is not None and (ends or hands_over)
             stated = announced and not talk
-        if stated and not (_quoted(flat, match.start()) and not hands_over):
+        if stated and not (quoted(flat, match.start()) and not hands_over):
             yield Marker(*match.span(), verdict, "", (match.span(1),))
         else:
             why = f"malformed: {match.group()} stands inside a sentence, not as the verdict"
@@ -279,13 +220,13 @@ _SIDE = rf"(?:the[ \t]+)?(?:response[ \t]+)?({'|'.join(_SIDES)})(?:[ \t]+respons
 # What makes of a named side a part of something longer: `[first] or [second]`, `[first] if ...`.
 _GOES_ON = r"""[ \t]*,?[ \t]*
     (?: (?:or|and|nor|if|unless|would|could|might|but|vs|is|was|means)\b | [/?&|] )"""
-_BETTER = _regex(
-    rf"""{_BEGIN} (?P<all> (?:the[ \t]+)? better[ \t]+(?:response|answer) [ \t]*
+_BETTER = regex(
+    rf"""{BEGIN} (?P<all> (?:the[ \t]+)? better[ \t]+(?:response|answer) [ \t]*
     (?: : | is\b[ \t]*:? ) [ \t]*
     (?: \[[ \t]*{_SIDE}[ \t]*\] (?!{_GOES_ON}) | {_SIDE} (?=[ \t]*\.?[ \t]*$) ) )"""
 )
-_EQUAL = _regex(
-    rf"""{_BEGIN} (?P<all>
+_EQUAL = regex(
+    rf"""{BEGIN} (?P<all>
     (?: (?:both|the[ \t]two)(?:[ \t]+of[ \t]+(?:them|the[ \t]+two))?(?:[ \t]+(?:responses|answers))?
       | they | the[ \t]+responses | the[ \t]+answers )
     [ \t]+are[ \t]+ (?: equally[ \t]+(?:good|bad|helpful|accurate) | of[ \t]+equal[ \t]+quality
@@ -295,7 +236,7 @@ _EQUAL = _regex(
 
 def _better(flat: str) -> Iterator[Marker]:
     for match in _BETTER.finditer(flat):
-        if not _quoted(flat, match.start("all")):
+        if not quoted(flat, match.start("all")):
             group = next(n for n in (2, 3) if match.group(n))
             side = _SIDES[match.group(group).lower()]
             yield Marker(*match.span("all"), side, "", (match.span(group),))
@@ -303,13 +244,13 @@ def _better(flat: str) -> Iterator[Marker]:
         start, rest = match.start("all"), flat[match.end() :].lstrip(" \t")
         opens = not flat[:start].strip() and re.match(r"\n|reasons?\b", rest, re.IGNORECASE)
         # Elsewhere the sentence is one point among others ("... But the first is shorter.").
-        if (opens or not rest.strip()) and not _quoted(flat, start):
+        if (opens or not rest.strip()) and not quoted(flat, start):
             yield Marker(start, match.end(), "tie")
 
 
 # Each `Overall Judgment: Answer 1 is better.`, also with a word of strength and "than Answer 2".
-_OVERALL = _regex(
-    rf"""{_BEGIN} (?P<all> (?:(?:my|the)[ \t]+)? overall[ \t]+judge?ment [ \t]*
+_OVERALL = regex(
+    rf"""{BEGIN} (?P<all> (?:(?:my|the)[ \t]+)? overall[ \t]+judge?ment [ \t]*
     (?: : | is\b (?:[ \t]+that)? [ \t]*:? | (?=\n) ) \s* (?:[-\u2022\u2013\u2014][ \t]*)?
     (?: (?P<both> both[ \t]+answers[ \t]+are[ \t]+(?:equally[ \t]+good|equal) )
       | (?:the[ \t]+)? \[?[ \t]* answer[ \t]+(?P<n>[12]) [ \t]*\]? [ \t]+is [ \t]+
@@ -322,100 +263,7 @@ _OVERALL = _regex(
 
 def _overall(flat: str) -> Iterator[Marker]:
     for match in _OVERALL.finditer(flat):
-        if not _quoted(flat, match.start("all")):
+        if not quoted(flat, match.start("all")):
             side = "tie" if match["both"] else _SIDES[match["n"]]
             places = () if match["both"] else (match.span("n"),)
             yield Marker(*match.span("all"), side, "", places)
-
-
-# --- fields -----------------------------------------------------------------------------------
-
-
-def _field(name: str) -> re.Pattern[str]:
-    """A field of JSON, or words that begin a line, a sentence or the part behind a comma."""
-    return _regex(
-        rf"""(?: (?: ^[ \t]* | [{{,][ \t]*\n?[ \t]* ) (?P<quoted> ["'] {name} ["'] [ \t]*: )
-           | (?: {_BEGIN} | ,[ \t]+ ) (?P<plain> {name} [ \t]*: ) ) [ \t]*\n?[ \t]*"""
-    )
-
-
-_FIELD = _field("judge?ment")
-_FIELD_OF = {"rating-field": _field("rating"), "score-field": _field("score")}
-_FIELD_NUMBER = re.compile(rf"[\"']?[ \t]*({_NUMBER})")
-_FIELD_ENDS = re.compile(r"[ \t]*[\"']?[ \t]*(?:[.,]?[ \t]*(?:\n|\Z)|[.,]?[ \t]*\}|,[ \t]*[\"'])")
-_FIELD_SCORE = re.compile(rf"[\"']?[ \t]*(?:\[\[[ \t]*({_NUMBER})[ \t]*\]\]|({_NUMBER})(?:/5)?)")
-_FIELD_LABEL = re.compile(
-    r"[\"']?[ \t]*(?:\[\[[ \t]*([^\[\]\n]{1,12}?)[ \t]*\]\]|([A-Za-z<>=]{1,4})\b)"
-)
-_RANK = r"\[\[[A-Z]\]\](?:[ \t]*,?[ \t]*\[\[[A-Z]\]\])+"
-_FIELD_RANK = re.compile(rf"[\"']?[ \t]*({_RANK})")
-
-
-def _fields(
-    flat: str, value: re.Pattern[str], field: re.Pattern[str] = _FIELD
-) -> Iterator[tuple[int, re.Match[str] | None]]:
-    """Each such field: where it begins, and its value if that is well-formed to its end."""
-    for match in field.finditer(flat):
-        group = "quoted" if match["quoted"] else "plain"
-        start = match.start(group)
-        empty = not flat[match.end() :].strip(" \t\n\"'[")
-        if empty or (group == "plain" and _quoted(flat, start)):
-            continue
-        found = value.match(flat, match.end())
-        yield start, found if found and _FIELD_ENDS.match(flat, found.end()) else None
-
-
-def _field_scores(flat: str, form: ScoreFormat) -> Iterator[Marker]:
-    for start, match in _fields(flat, _FIELD_NUMBER, _FIELD_OF[form.marker]):
-        if match is None:
-            yield Marker(start, start, None, "malformed: the field states no number and its end")
-        else:
-            number = re.compile(f"({_NUMBER})").match(flat, match.start(1))
-            assert number is not None
-            yield _on_scale(form, start, match.end(), number)
-
-
-def _judgement_scores(flat: str, form: ScoreFormat) -> Iterator[Marker]:
-    found = list(_fields(flat, _FIELD_SCORE))
-    for start, match in found:
-        if match is None:
-            yield Marker(start, start, None, "malformed: Judgement states no number and its end")
-        else:
-            group = 1 if match[1] else 2
-            number = re.compile(f"({_NUMBER})").match(flat, match.start(group))
-            assert number is not None
-            yield _on_scale(form, start, match.end(), number)
-    alone = rf"(?m)^[ \t]*(?P<all>\[\[[ \t]*(?P<n>{_NUMBER})[ \t]*\]\])[ \t.]*$"
-    for match in re.finditer(alone, flat):
-        if not _quoted(flat, match.start("all")) and not any(
-            m and m.start() <= match.start("all") < m.end() for _, m in found
-        ):
-            yield _on_scale(form, *match.span("all"), match)
-
-
-def _judgement_labels(flat: str, form: LabelFormat) -> Iterator[Marker]:
-    for start, match in _fields(flat, _FIELD_LABEL):
-        if match is not None:
-            group = 1 if match[1] else 2
-            verdict = form.labels.get(re.sub(r"[ \t]", "", match[group]))
-            if verdict is not None:
-                yield Marker(start, match.end(), verdict, "", (match.span(group),))
-
-
-def _ranks(flat: str) -> Iterator[Marker]:
-    """Each rank as the letters from best to worst; one that is no rank of all says why."""
-    spans: list[tuple[int, int, re.Match[str]]] = []
-    for start, match in _fields(flat, _FIELD_RANK):
-        if match is None:
-            yield Marker(start, start, None, "malformed: Judgement holds no rank and its end")
-        else:
-            spans.append((start, match.end(), match))
-    for alone in re.finditer(rf"(?m)^[ \t]*({_RANK})[ \t.]*$", flat):
-        if not any(start <= alone.start(1) < end for start, end, _ in spans):
-            spans.append((*alone.span(1), alone))
-    for start, end, match in spans:
-        letters = "".join(re.findall(r"[A-Z]", match[1]))
-        why = ""
-        if sorted(letters) != sorted(LETTERS[: len(letters)]):
-            why = f"malformed: {' '.join(letters)} does not name each answer once"
-        yield Marker(start, end, letters, why)

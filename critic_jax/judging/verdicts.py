@@ -22,7 +22,8 @@ from critic_jax.judging.formats import (
     Template,
     TwoScoreFormat,
 )
-from critic_jax.judging.markers import Marker, Value, find_markers, flatten, opens_with_two_scores
+from critic_jax.judging.markers import find_markers, opens_with_two_scores
+from critic_jax.judging.statements import Marker, Value, flatten
 from critic_jax.judging.templates import get_template
 
 State = Literal["value", "tie", "unparsed"]
