@@ -49,5 +49,5 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     folder = tmp_path_factory.mktemp("digits")
     command = [str(Path(sys.executable).with_name("critic-jax")), "demo"]
-    subprocess.run(command, cwd=folder, check=True, timeout=1500)
+    subprocess.run(command, cwd=folder, check=True, timeout=2400)
     return folder / "runs/demo"
