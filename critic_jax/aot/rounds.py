@@ -49,5 +49,5 @@ def _replica(model: ModelConfig, mesh: Mesh) -> Mesh:
     """Of the first host's devices as few as hold the model, or all devices of the slice."""
     everyone = list(mesh.devices.flat)
     own = [device for device in everyone if device.process_index == everyone[0].process_index]
-    each = fewest(model, jnp.dtype("bfloat16"), "full", group(own, everyone), memory_of(everyone))
+    each = fewest(model, jnp.dtype("bfloat16"), group(own, everyone), memory_of(everyone))
     return sampling_mesh(model, own[:each] if each else everyone)

@@ -163,7 +163,7 @@ class _Run:
 
     def _load(self, model: str, **settings: Any) -> Replicas[Critic]:
         load = partial(Critic.load, model, **self.held, **settings)
-        return load_replicas(load, model, self.held["weights"], self.held["dtype"], self.devices)
+        return load_replicas(load, model, self.held["dtype"], self.devices)
 
     def _answer(self, partial: Partial, prompts: Sequence[Prompt]) -> None:
         if all(prompt.key in partial.done for prompt in prompts):

@@ -97,8 +97,7 @@ def judge_file(
         if endpoint:
             replicas = Replicas([load()] if is_first() else [])
         else:
-            held = {name: settings.get(name) for name in ("weights", "dtype")}
-            replicas = load_replicas(load, model, held["weights"] or "full", held["dtype"], devices)
+            replicas = load_replicas(load, model, settings.get("dtype"), devices)
         results.check_fingerprint(replicas.fingerprint)
         kept = None
         if cache is not None and not replicas.together:

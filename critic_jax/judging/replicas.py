@@ -17,7 +17,7 @@ from critic_jax.errors import InputError
 from critic_jax.hosts import exchange, on_each, processes
 from critic_jax.judging.ask import Judge
 from critic_jax.sampling.replicas import replica_meshes
-from critic_jax.sampling.weights import SamplingDtype, WeightFormat, usual_dtype
+from critic_jax.sampling.weights import SamplingDtype, usual_dtype
 
 IN_TURN = 4
 """Pieces for each replica between two exchanges of results: who is quick takes more of those of
@@ -106,7 +106,6 @@ def _all(
 def load_replicas(
     load: Callable[..., AnyJudge],
     model: str,
-    weights: WeightFormat,
     dtype: SamplingDtype | None = None,
     devices: int = 0,
 ) -> Replicas[AnyJudge]:
@@ -121,7 +120,7 @@ def load_replicas(
 
     def load_all() -> None:
         config, held = read_sizes(model), jnp.dtype(dtype or usual_dtype())
-        meshes.extend(replica_meshes(config, held, weights, devices))
+        meshes.extend(replica_meshes(config, held, devices))
         here.extend(load(mesh=mesh) for mesh in meshes)
 
     on_each(load_all)

@@ -12,7 +12,6 @@ from jax.sharding import Mesh
 from critic_jax.errors import InputError
 from critic_jax.models.build import abstract
 from critic_jax.models.config import ModelConfig
-from critic_jax.sampling.weights import WeightFormat
 from critic_jax.sharding import make_mesh
 
 SHARE = 0.6
@@ -25,9 +24,7 @@ all: libtpu compiles none for a part of them."""
 DIVIDED = 8
 
 
-def replica_meshes(
-    config: ModelConfig, dtype: jnp.dtype, weights: WeightFormat = "full", each: int = 0
-) -> list[Mesh]:
+def replica_meshes(config: ModelConfig, dtype: jnp.dtype, each: int = 0) -> list[Mesh]:
     """A mesh for each replica of the model that this process works with alone; or, where none of
     the processes can hold the model, the one over all of them, which all work with together.
 
@@ -38,7 +35,7 @@ def replica_meshes(
     own, everyone = jax.local_devices(), jax.devices()
     # A device that does not tell its memory, as a CPU does not, is taken to have enough.
     memory = (own[0].memory_stats() or {}).get("bytes_limit")
-    each = each or (fewest(config, dtype, weights, group(own, everyone), memory) if memory else 1)
+    each = each or (fewest(config, dtype, group(own, everyone), memory) if memory else 1)
     if 0 < each <= len(own) and len(own) % each == 0:
         return [
             sampling_mesh(config, own[first : first + each]) for first in range(0, len(own), each)
@@ -68,14 +65,12 @@ def group(own: list[jax.Device], everyone: list[jax.Device]) -> int:
     return 1 if alone else len(own)
 
 
-def fewest(
-    config: ModelConfig, dtype: jnp.dtype, weights: WeightFormat, devices: int, memory: int
-) -> int:
+def fewest(config: ModelConfig, dtype: jnp.dtype, devices: int, memory: int) -> int:
     """How many of a host's devices, each of so many bytes, hold the weights in `SHARE` of their
-    memory; 0 where all of them do not."""
+    memory; 0 where all of them do not. Weights that are put into eight bits are read as they are
+    first, and need the same room."""
     count = sum(math.prod(v.shape) for v in jax.tree.leaves(nnx.to_pure_dict(abstract(config)[1])))
-    need = count * (1 if weights == "int8" else dtype.itemsize)
     for several in (n for n in range(1, devices + 1) if devices % n == 0):
-        if need <= SHARE * memory * several:
+        if count * dtype.itemsize <= SHARE * memory * several:
             return several
     return 0

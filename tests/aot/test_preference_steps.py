@@ -88,12 +88,11 @@ def test_chips_of_a_host_that_may_run_a_program_of_their_own(name: str, chips: i
 
 
 def test_the_fewest_chips_that_hold_a_model() -> None:
-    """The 7B's 16.06 GB in bfloat16: two chips of 16 GiB, one of 32 GiB; in eight bits one."""
+    """The 7B's 16.06 GB in bfloat16: two chips of 16 GiB, one of 32 GiB."""
     bfloat16, gib = jax.numpy.dtype("bfloat16"), 2**30
     seven, large = onevision_7b(), onevision_72b()
-    assert fewest(seven, bfloat16, "full", 4, 16 * gib) == 2
-    assert fewest(seven, bfloat16, "full", 4, 32 * gib) == 1
-    assert fewest(seven, bfloat16, "int8", 4, 16 * gib) == 1
+    assert fewest(seven, bfloat16, 4, 16 * gib) == 2
+    assert fewest(seven, bfloat16, 4, 32 * gib) == 1
     # 146.4 GB: more than four chips of 32 GiB have; of eight, 60 % hold it.
-    assert fewest(large, bfloat16, "full", 4, 32 * gib) == 0
-    assert fewest(large, bfloat16, "full", 8, 32 * gib) == 8
+    assert fewest(large, bfloat16, 4, 32 * gib) == 0
+    assert fewest(large, bfloat16, 8, 32 * gib) == 8
