@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -21,6 +21,8 @@ from critic_jax.sampling.run import MOST, Run
 from critic_jax.sampling.trees import bucket
 from critic_jax.sampling.weights import WeightFormat, take_apart
 from critic_jax.tree import Path
+
+Arrays = TypeVar("Arrays")
 
 PLACES = 16_384
 """Tokens of prompts that are held at once where no memory is given."""
@@ -65,7 +67,9 @@ class Engine:
         self.decode = decode
         self.memory = memory
         self._dtype = model.dtype
-        self.graphs, self.weights = take_apart(model, weights)
+        self.graphs, held = take_apart(model, weights)
+        self._device = None if self.graphs.mesh else _device_of(held)
+        self.weights = self._put(held)
         self.channel = Channel(self.graphs.mesh)
         self._held: tuple[Shape, Cache] | None = None
         self._blank: Any = None
@@ -122,7 +126,13 @@ class Engine:
         if held and held[0] == shape:
             return held[1]
         del held
-        return empty_cache(cache_shapes(self.config.decoder, self._dtype, shape, self.graphs.mesh))
+        shapes = cache_shapes(self.config.decoder, self._dtype, shape, self.graphs.mesh)
+        return self._put(empty_cache(shapes))
+
+    def _put(self, arrays: Arrays) -> Arrays:
+        """On one device arrays are said to lie on it, and not on a mesh of one: what a program
+        gives back is then as it was given, and the next call compiles nothing anew."""
+        return arrays if self._device is None else jax.device_put(arrays, self._device)
 
     def keep_cache(self, shape: Shape, cache: Cache) -> None:
         """For the next call."""
@@ -140,7 +150,7 @@ class Engine:
         """Zeros, which stay on the device where there is but one."""
         if self._blank is None or len(self._blank) != slots:
             zeros = np.zeros((slots, self.config.decoder.hidden_size), np.float32)
-            self._blank = zeros if self.graphs.mesh else jax.device_put(zeros)
+            self._blank = self._put(zeros)
         return self._blank
 
     def place_bytes(self) -> int:
@@ -179,3 +189,9 @@ class Engine:
                 f"{(tokens + self.batch * room) * self.place_bytes()} bytes would do"
             )
         return Shape(slots, places, room)
+
+
+def _device_of(arrays: Any) -> jax.Device:
+    """The one that arrays lie on; the first, where they lie on none yet."""
+    first = jax.tree.leaves(arrays)[0]
+    return next(iter(first.devices())) if isinstance(first, jax.Array) else jax.local_devices()[0]

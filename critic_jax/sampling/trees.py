@@ -94,9 +94,10 @@ def rest_places(rests: Sequence[Path]) -> int:
 
 
 def bucket(size: int) -> int:
-    """The next multiple of 32 up to 256, of 64 up to 512, ...: few shapes, little padding."""
+    """The next multiple of 32 up to 256, of 64 up to 512, ..., of 512 up to 8,192, ...: few shapes,
+    little padding, and of long rows less: there it costs more than compiling now and then."""
     step = 32
-    while step * 8 < size:
+    while step * (8 if step < 512 else 16) < size:
         step *= 2
     return -(-size // step) * step
 
