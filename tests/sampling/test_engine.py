@@ -8,10 +8,12 @@ from flax import nnx
 from sampling_helpers import CONFIG, PROMPTS, STOPS, first, text, with_picture
 from tiny_critic import random_params
 
-from critic_jax.models.build import assemble
+from critic_jax.models.build import abstract, assemble
 from critic_jax.models.llava import Llava
+from critic_jax.sampling import decode
 from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.engine import Engine
+from critic_jax.sharding import make_mesh, param_shardings
 from critic_jax.tree import Path, pack
 
 SAMPLED = Sampling(max_new_tokens=12, temperature=1.0, top_p=0.95, seed=5)
@@ -38,6 +40,16 @@ def test_an_answer_stops_at_a_stop_token_or_at_the_limit(engine: Engine) -> None
     for c, s in zip(long, first(engine.generate(PROMPTS, Sampling(limit))), strict=True):
         assert s.tokens == c.tokens[:limit] and s.logprobs == c.logprobs[:limit]
         assert s.finish == ("stop" if len(c.tokens) < limit else "length")
+
+
+def test_decoding_compiles_once() -> None:
+    """Also where a checkpoint's parameters lie on a mesh of one device, as they are loaded."""
+    shardings = param_shardings(abstract(CONFIG)[1], make_mesh(devices=jax.devices()[:1]))
+    engine = Engine(assemble(CONFIG, jax.device_put(random_params(CONFIG), shardings)), STOPS, 3)
+    compiled = decode.run._cache_size()  # type: ignore[attr-defined]
+    for _ in range(2):  # several runs of decoding each, since answers wait for slots
+        engine.generate(PROMPTS, Sampling(7))
+    assert decode.run._cache_size() == compiled + 1  # type: ignore[attr-defined]
 
 
 def test_logprobs_equal_a_teacher_forced_forward(engine: Engine, model: Llava) -> None:
