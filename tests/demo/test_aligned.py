@@ -38,7 +38,7 @@ def test_a_policy_is_taught_aligned_and_measured(
     every = make_digits(0)
     digits = Digits(every.train[:60], every.heldout)
     prepare(tmp_path, digits, 0)
-    found = align_policy(tmp_path, tmp_path / "start", digits, 0, Size(1, 1, 16, 10))
+    found = align_policy(tmp_path, tmp_path / "start", digits, 0, Size(1, 1, 48, 10))
     for name in ("policy_accuracy", "policy_sample_accuracy"):
         assert len(found.numbers[name]) == 2
     assert found.by_lot[0] == found.numbers["policy_accuracy"][0]
