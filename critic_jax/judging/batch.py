@@ -15,7 +15,7 @@ from critic_jax.checkpoints import model_name
 from critic_jax.data import BadRecord
 from critic_jax.errors import InputError
 from critic_jax.files import write_json, write_json_lines
-from critic_jax.hosts import is_first, on_first
+from critic_jax.hosts import on_first
 from critic_jax.judging.ask import Ask, Asking, pair_asks
 from critic_jax.judging.cache import JudgmentCache
 from critic_jax.judging.chunks import by_key, chunks
@@ -95,7 +95,9 @@ def judge_file(
         load = partial(_load, model, endpoint, policy, memory, settings)
         replicas: Replicas[Any]
         if endpoint:
-            replicas = Replicas([load()] if is_first() else [])
+            here: list[Any] = []
+            on_first(lambda: here.append(load()))  # what is wrong with it is told by all
+            replicas = Replicas(here)
         else:
             replicas = load_replicas(load, model, settings.get("dtype"), devices)
         results.check_fingerprint(replicas.fingerprint)
