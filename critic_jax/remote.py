@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from critic_jax.files import write_json
 from critic_jax.progress import progress
 
 _URL = re.compile(r"([a-z][a-z0-9]+):/+(?=[^/])")
-_LAST = "import.json"  # says that a data set is whole, so it comes behind all other files
+# They say that a data set, or a model, is whole, so they come behind all other files.
+_LAST = ("import.json", "critic.json")
 
 
 def url_of(path: str | os.PathLike[str]) -> str | None:
@@ -74,19 +76,37 @@ def fetched(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def sent(folder: Path, url: str) -> None:
+def brought(url: str, folder: Path, names: Sequence[str]) -> None:
+    """Make files of a folder be what those at a URL are now; one that is not there goes.
+
+    Raises InputError for a URL that cannot be read.
+    """
+    system, root = _system(url)
+    try:
+        for name in names:
+            part = folder / f".{name}.{os.getpid()}.part"
+            if system.isfile(f"{root.rstrip('/')}/{name}"):
+                system.get_file(f"{root.rstrip('/')}/{name}", str(part))
+                part.replace(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+    except Exception as error:  # each store raises its own
+        raise InputError(f"{url}: cannot be read ({error})") from None
+
+
+def sent(folder: Path, url: str, quiet: bool = False) -> None:
     """Copy a folder to a URL, but for hidden files; what was sent before is left as it is.
 
-    Raises WorkError where writing fails; the same again goes on.
+    quiet: without a bar. Raises WorkError where writing fails; the same again goes on.
     """
     system, root = _system(url)
     files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not _hidden(p, folder)]
-    files.sort(key=lambda path: path.name == _LAST)
+    files.sort(key=lambda path: path.name in _LAST)
     notes = cache_folder(url).parent / "sent.json"
     known: dict[str, list[int]] = json.loads(notes.read_text()) if notes.exists() else {}
     try:
-        with progress() as bar:
-            for path in bar.track(files, description="sending"):
+        with nullcontext() if quiet else progress() as bar:
+            for path in bar.track(files, description="sending") if bar else files:
                 name = f"{root.rstrip('/')}/{path.relative_to(folder).as_posix()}"
                 status = path.stat()
                 state = [status.st_size, status.st_mtime_ns]
@@ -98,6 +118,12 @@ def sent(folder: Path, url: str) -> None:
                 write_json(notes, known)
     except Exception as error:  # each store raises its own
         raise WorkError(f"{url}: could not be written ({error}); run the same again") from error
+
+
+def moved(url: str, to: str) -> None:
+    """Move a folder at a URL to another of the same store; one file after another, as a rule."""
+    system, root = _system(url)
+    system.mv(root, _system(to)[1], recursive=True)
 
 
 def _system(url: str) -> tuple[Any, str]:
@@ -114,7 +140,7 @@ def _fetch(
     """Fetch what is not there, or was of another size or date."""
     path = notes / "fetched.json"
     known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-    names = sorted(files, key=lambda name: (name.endswith(f"/{_LAST}"), name))
+    names = sorted(files, key=lambda name: (name.rsplit("/", 1)[-1] in _LAST, name))
     with progress() as bar:
         for name in bar.track(names, description="fetching"):
             state = _state(files[name])

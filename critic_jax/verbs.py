@@ -9,6 +9,7 @@ import difflib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -67,7 +68,9 @@ def dispatch(
             raise InputError(_unknown(name, verbs, program))
         if verb.verbs is not None:
             return dispatch(f"{program} {name}", verb.options.__doc__ or "", verb.verbs, arguments)
-        return verb.run(_read_options(f"{program} {name}", verb, arguments)) or 0
+        options = _read_options(f"{program} {name}", verb, arguments)
+        _check_output(options)
+        return verb.run(options) or 0
     except InputError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2
@@ -92,6 +95,19 @@ def _read_options(program: str, verb: Verb, arguments: list[str]) -> Any:
         verb.options, prog=program, args=arguments, config=config, return_unknown_args=True
     )
     return dataclasses.replace(options, **{verb.rest: tuple(rest)})
+
+
+def _check_output(options: Any) -> None:
+    """A path that is a URL would become a folder called `gs:`; verbs that take one read a string.
+
+    Raises InputError for such a path.
+    """
+    output = getattr(options, "output", None)
+    if isinstance(output, Path) and ":/" in str(output) and not output.exists():
+        raise InputError(
+            f"--output {output}: is a URL; this verb writes to a folder, here or of a bucket that "
+            "is mounted"
+        )
 
 
 def _overview(program: str, about: str, verbs: Mapping[str, Verb]) -> str:

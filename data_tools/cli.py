@@ -28,7 +28,7 @@ class ImportOptions:
 
     sources: tyro.conf.Positional[tuple[Path, ...]]
     """Parquet files or a folder of them (LLaVA-Critic-113k as published), JSONL or JSON files."""
-    output: Path
+    output: str
     """Folder of the data set. Here and above a URL (gs://...) is as good as a local path."""
     images: Path | None = None
     """Folder that picture paths start from; by default each file's own."""
@@ -57,7 +57,7 @@ def import_(options: ImportOptions) -> None:
     url = url_of(options.output)
     job = Import(
         sources=tuple(map(fetched, options.sources)),
-        output=options.output if url is None else cache_folder(url),
+        output=Path(options.output) if url is None else cache_folder(url),
         images=options.images and fetched(options.images),
         tokenizer=options.tokenizer,
         workers=options.workers or core_count(),

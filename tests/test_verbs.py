@@ -59,6 +59,27 @@ def test_a_verb_gets_its_options() -> None:
     assert program.seen == [Options(Path("a/b"), fast=True)]
 
 
+@dataclass(frozen=True)
+class OutputOptions:
+    """Write something."""
+
+    output: Path
+    """Where to."""
+
+
+def test_an_output_that_is_a_url_is_refused_where_a_folder_is_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    written: list[object] = []
+    verbs = {"write": Verb("write something", OutputOptions, written.append)}
+    assert dispatch("prog", "About it.", verbs, ("write", "--output", "gs://bucket/out")) == 2
+    assert "--output gs:/bucket/out: is a URL; this verb writes to a folder" in (
+        capsys.readouterr().err
+    )
+    assert dispatch("prog", "About it.", verbs, ("write", "--output", "there/out")) == 0
+    assert written == [OutputOptions(Path("there/out"))]
+
+
 def test_a_verb_may_return_an_exit_code() -> None:
     assert Program(code=1)("count", "--path", "x") == 1
     assert Program(code=0)("count", "--path", "x") == 0

@@ -35,7 +35,7 @@ from critic_jax.judging.answer_file import generate_file
 from critic_jax.judging.lines import image_field
 from critic_jax.judging.memory import parse_bytes
 from critic_jax.judging.prompts import Prompt, read_prompts
-from critic_jax.remote import fetched
+from critic_jax.remote import fetched, url_of
 from critic_jax.training.begun import Begun
 from critic_jax.training.config import AlignConfig, DpoConfig
 from critic_jax.training.dpo import loss_of
@@ -80,6 +80,8 @@ def align(config: AlignConfig, report: Callable[[Path], Path] | None = None) -> 
 
 def _checked(config: AlignConfig) -> RewardSource:
     """The source of rewards. Raises InputError for values that make no sense."""
+    if url := url_of(config.output):
+        raise InputError(f"output {url}: rounds need a folder, here or of a bucket that is mounted")
     if config.rounds < 1:
         raise InputError(f"rounds is {config.rounds}; it must be at least 1")
     if config.compared < 0:

@@ -16,10 +16,12 @@ from typing import Any
 import jax
 import numpy as np
 import tensorstore as ts
+from etils import epath
 
 from critic_jax.checkpoints.blocks import BLOCK, Block, Param, ahead, parameters
 from critic_jax.errors import InputError
 from critic_jax.models.config import ModelConfig
+from critic_jax.remote import url_of
 
 # Where Orbax keeps a tree that is saved on its own.
 _ITEM = "state"
@@ -159,11 +161,12 @@ class ArrayReader:
         return np.asarray(values).reshape(weight.stored_shape(block.shape))
 
 
-def read_tree(folder: Path, shaped: Any) -> Any:
+def read_tree(folder: Path | epath.Path, shaped: Any) -> Any:
     """A tree that Orbax saved, each array laid out over devices as `shaped` has it.
 
-    Each process reads what its devices hold, and waits for no other. Raises ValueError for an array
-    that is missing or damaged, InputError for one of another shape or type.
+    folder: here, or behind a URL that TensorStore reads, such as gs://bucket/state/12. Each process
+    reads what its devices hold, and waits for no other. Raises ValueError for an array that is
+    missing or damaged, InputError for one of another shape or type.
     """
     leaves, structure = jax.tree_util.tree_flatten_with_path(shaped)
     context = ts.Context({"cache_pool": {"total_bytes_limit": 0}})
@@ -197,10 +200,12 @@ def _key(key: Any) -> str:
     return str(key)
 
 
-def _spec(folder: Path, path: tuple[str, ...]) -> dict[str, Any]:
-    base = f"file://{folder.absolute() / _ITEM}/"
+def _spec(folder: Path | epath.Path, path: tuple[str, ...]) -> dict[str, Any]:
+    root = f"file://{folder.absolute()}" if url_of(folder) is None else str(folder)
+    base = f"{root}/{_ITEM}/"
     kvstore = {"driver": "ocdbt", "base": base, "path": ".".join(path) + "/"}
-    return {"driver": "zarr3", "kvstore": kvstore}
+    # What is read no longer changes: no need to ask a store for it again with every chunk.
+    return {"driver": "zarr3", "kvstore": kvstore, "recheck_cached_data": "open"}
 
 
 def _unreadable(folder: Path, said: str) -> InputError:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint.experimental.v1 as ocp
+from etils import epath
 from jax.sharding import Mesh
 
 from critic_jax.checkpoints.arrays import ArrayReader, read_tree
@@ -31,6 +33,7 @@ from critic_jax.hosts import is_first, wait_for_all
 from critic_jax.imaging import ImageGeometry
 from critic_jax.models.build import Params, abstract, get_in, set_in
 from critic_jax.models.config import ModelConfig
+from critic_jax.remote import sent
 from critic_jax.sharding import make_mesh, param_shardings
 from critic_jax.text import ChatTokenizer
 
@@ -83,6 +86,32 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     On several processes all take part, each with what its devices hold, in a folder they share.
     Raises InputError if `path` is something other than a checkpoint of ours.
     """
+    with _published_together(path.absolute()) as building:
+        weights = _save_params(building / "params", checkpoint)
+        if is_first():
+            _save_rest(building, checkpoint, weights)
+
+
+def send_checkpoint(place: epath.Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint behind a URL such as gs://bucket/runs/critic, in place of what is there.
+
+    It has its manifest last, and without one it is no checkpoint. On several processes all take
+    part, each with what its devices hold. Raises WorkError where writing fails.
+    """
+    if is_first() and place.exists():
+        (place / MANIFEST).unlink(missing_ok=True)
+        place.rmtree()
+    wait_for_all(f"{place.name} begun")
+    weights = _save_params(place / "params", checkpoint)
+    if is_first():
+        with tempfile.TemporaryDirectory() as name:
+            _save_rest(Path(name), checkpoint, weights)
+            sent(Path(name), str(place), quiet=True)
+    wait_for_all(f"{place.name} written")
+
+
+def _save_params(folder: Path | epath.Path, checkpoint: Checkpoint) -> str:
+    """Write the parameters; returns their digest."""
     stacked = {p.weight.path for p in parameters(checkpoint.config) if p.weight.layers}
     options = ocp.options.ArrayOptions.Saving.StorageOptions
 
@@ -92,14 +121,15 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     context = ocp.Context()
     context.array.saving.scoped_storage_options_creator = stored
-    with _published_together(path.absolute()) as building:
-        with context:
-            ocp.save(building / "params", checkpoint.params)
-        weights = digest_of_params(checkpoint.config, checkpoint.params)
-        if is_first():
-            checkpoint.tokenizer.save(building / "tokenizer")
-            config, geometry = checkpoint.config, checkpoint.geometry
-            write_manifest(building, config, geometry, checkpoint.meta, weights)
+    with context:
+        ocp.save(folder, checkpoint.params)
+    return digest_of_params(checkpoint.config, checkpoint.params)
+
+
+def _save_rest(folder: Path, checkpoint: Checkpoint, weights: str) -> None:
+    """Write tokenizer and manifest."""
+    checkpoint.tokenizer.save(folder / "tokenizer")
+    write_manifest(folder, checkpoint.config, checkpoint.geometry, checkpoint.meta, weights)
 
 
 @contextmanager

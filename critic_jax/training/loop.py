@@ -22,6 +22,7 @@ from critic_jax.training.optimizer import optimizer
 from critic_jax.training.options import step_options
 from critic_jax.training.profile import Profile
 from critic_jax.training.result import write_result
+from critic_jax.training.run_folder import RunFolder
 from critic_jax.training.signals import StopSignal
 from critic_jax.training.speed import Meter, costs, peak
 from critic_jax.training.state import fresh_state, hold, saved, state_shapes, with_frozen
@@ -36,7 +37,8 @@ def train(config: TrainConfig, judge: MakeJudge | None = None) -> Path:
     or of a `DpoConfig`, which trains on preferences, `output/policy`.
 
     `output/metrics.jsonl` has one line a step, `output/state/` the states to resume from. On
-    several processes (`critic_jax.hosts.join_hosts`) each calls this, with an `output` they share.
+    several processes (`critic_jax.hosts.join_hosts`) each calls this, with an `output` they share:
+    a folder, or a URL (`RunFolder`).
     judge: lets the critic judge what is held out (`critic_jax.evaluation.held_out.held_out_judge`),
     where the config asks for it.
 
@@ -44,26 +46,26 @@ def train(config: TrainConfig, judge: MakeJudge | None = None) -> Path:
     WorkError for a loss that is not finite, or a full disk; Stopped after a SIGTERM, once the state
     of the last step is saved.
     """
-    output = Path(config.output)
-    profile = Profile(config.profile, output / "profile")
+    folder = RunFolder.of(config.output)
+    profile = Profile(config.profile, folder.here / "profile")
     mesh = make_mesh(config.data_parallel, config.fsdp, config.tensor)
     options, tuning = step_options(config, mesh), tuning_of(config)
     objective: Objective = (
         Preferences(config) if isinstance(config, DpoConfig) else Supervised(config)
     )
     load = partial(load_checkpoint, mesh=mesh, hold=partial(hold, tuning))
-    output.mkdir(parents=True, exist_ok=True)
+    folder.open()
     keep_compiled()
     with StopSignal() as stop, progress() as bar, profile:
-        states = States(output / "state", config.keep_states)
-        begun = Begun(output, going_on=states.any())
+        states = States(folder.place("state"), config.keep_states)
+        begun = Begun(folder.here, going_on=states.any())
         begun.check(config)
         start = load(config.init)
         encoder = Encoder(start.tokenizer, start.geometry, config.labels, config.loss_mean)
         rows, held = objective.rows(encoder)
         begun.keep(config, rows.digest())
         if is_first():
-            write_json(output / "plan.json", rows.report())
+            write_json(folder.here / "plan.json", rows.report())
         tx = optimizer(config, len(rows))
         step = objective.step(start.config, tx, options)
         measure = objective.measure(start.config, options)
@@ -82,8 +84,8 @@ def train(config: TrainConfig, judge: MakeJudge | None = None) -> Path:
             frozen = bit_sums(state.get("frozen", {}))
             if notes.get("frozen", frozen) != frozen:
                 raise InputError(
-                    f"{config.init}: is not the model that {output} was begun with; bring that "
-                    "back to go on, or give another output"
+                    f"{config.init}: is not the model that {config.output} was begun with; "
+                    "bring that back to go on, or give another output"
                 )
             meter = Meter(
                 costs(start.config),
@@ -93,20 +95,21 @@ def train(config: TrainConfig, judge: MakeJudge | None = None) -> Path:
                 begun.time,
                 notes.get("productive_seconds", 0.0),
             )
-            with Metrics(output, int(state["step"])) as metrics:
+            with Metrics(folder.here, int(state["step"])) as metrics:
                 run = Run(
-                    config, rows, step, states, metrics, meter, validate, profile, stop, frozen
+                    *(config, rows, step, states, metrics, meter, validate, profile, stop),
+                    *(frozen, folder),
                 )
                 state = run.take_steps(state, notes.get("line"), mesh, bar)
         meta = {
-            "name": output.name,
+            "name": folder.here.name,
             "step": len(rows),
             "from": config.init,
             "base": start.meta.get("base") or start.meta.get("from"),
             "generation": start.meta.get("generation", {}),
             "source": start.meta.get("source", {}),
         }
-        return write_result(output, config.init, start, state, tuning, mesh, meta, objective.result)
+        return write_result(folder, config.init, start, state, tuning, mesh, meta, objective.result)
 
 
 def clear_run(output: Path) -> None:

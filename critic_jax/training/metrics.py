@@ -45,6 +45,11 @@ class Metrics:
             self._file.close()
             self._curves.close()
 
+    def flush(self) -> None:
+        """Hand all lines to the disk."""
+        if self._open:
+            self._curves.flush()
+
     def write(self, line: Line) -> None:
         """Raises WorkError where there is no room."""
         if not self._open:

@@ -28,6 +28,7 @@ from critic_jax.progress import progress
 from critic_jax.training.config import DpoConfig
 from critic_jax.training.dpo import make_reference
 from critic_jax.training.inputs import on_device
+from critic_jax.training.run_folder import RunFolder
 from critic_jax.training.sft import StepOptions
 
 FILE = "pairs.jsonl"
@@ -60,7 +61,7 @@ class References:
     @property
     def path(self) -> Path:
         """Of the pairs with their references."""
-        return Path(self.config.output) / FILE
+        return RunFolder.of(self.config.output).here / FILE
 
     def add(self) -> None:
         """Raises InputError for pairs whose own reference was taken with another label rule, or for

@@ -18,18 +18,24 @@ from critic_jax.checkpoints.arrays import ArrayWriter
 from critic_jax.checkpoints.blocks import Block, Param, blocks, parameters
 from critic_jax.checkpoints.fingerprint import WeightsDigest
 from critic_jax.checkpoints.publish import published
-from critic_jax.checkpoints.store import MANIFEST, open_checkpoint, write_manifest
+from critic_jax.checkpoints.store import (
+    MANIFEST,
+    open_checkpoint,
+    send_checkpoint,
+    write_manifest,
+)
 from critic_jax.hosts import is_first, wait_for_all
 from critic_jax.models.build import get_in
 from critic_jax.models.nf4 import dense
 from critic_jax.progress import progress
+from critic_jax.training.run_folder import RunFolder
 from critic_jax.training.sft import TrainState
 from critic_jax.training.tuning import Path as ParamPath
 from critic_jax.training.tuning import Tuning
 
 
 def write_result(
-    output: Path,
+    folder: RunFolder,
     init: str,
     start: Checkpoint,
     state: TrainState,
@@ -38,28 +44,33 @@ def write_result(
     meta: dict[str, Any],
     name: str = "critic",
 ) -> Path:
-    """Write `output`/`name`, and where there are adapters `output`/adapters; returns the former.
+    """Write the model `name`, and where there are adapters `adapters`; returns the model's place.
 
     start: what was trained, without its parameters. What is frozen is read from `init` once more,
     so that it keeps its bits. On several processes all take part.
     """
-    critic = output / name
     if "frozen" not in state:
         params = state["params"]
         whole = Checkpoint(start.config, start.geometry, params, start.tokenizer, meta)
-        save_checkpoint(critic, whole)
-        return critic
+        if folder.url is not None:
+            send_checkpoint(folder.place(name), whole)
+        else:
+            save_checkpoint(folder.here / name, whole)
+        folder.send()
+        return Path(folder.place(name))
+    critic = folder.here / name
     source = _Source(state, tuning, mesh)
     if tuning.lora is not None:
         adapters = jax.tree.map(lambda v: _fetched(v, mesh), state["params"])
         if is_first():
-            write_adapters(output / "adapters", start.config, tuning.lora, adapters, init)
+            write_adapters(folder.here / "adapters", start.config, tuning.lora, adapters, init)
     if is_first():
         _write_merged(critic, init, source, meta)
     else:
         source.take_part(parameters(start.config))
+    folder.send()
     wait_for_all(f"{critic.name} written")
-    return critic
+    return Path(folder.place(name))
 
 
 def _write_merged(path: Path, init: str, source: _Source, meta: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +13,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint.experimental.v1 as ocp
+from etils import epath
 from jax.sharding import NamedSharding, PartitionSpec
 
 from critic_jax.checkpoints.arrays import first_line, read_tree
 from critic_jax.files import told_if_full
 from critic_jax.hosts import all_agree, is_first, wait_for_all
+from critic_jax.remote import url_of
 from critic_jax.training.sft import TrainState
 
 _UINTS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
@@ -36,11 +37,11 @@ class States:
     """The newest `keep` states below a folder, a folder a step, each there whole or not at all.
 
     A context: on leaving it, what is still being written is finished. On several processes all
-    take part in every call, and the folder is one that they share.
+    take part in every call, and the folder is one that they share: of a disk, or behind a URL.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self._folder, self._keep = folder.absolute(), keep
+    def __init__(self, folder: Path | epath.Path, keep: int) -> None:
+        self._folder, self._keep = folder, keep
         self._writer: ocp.training.Checkpointer | None = None
         self.newest: int | None = None
 
@@ -92,7 +93,15 @@ class States:
     def _steps(self) -> list[int]:
         if not self._folder.is_dir():
             return []
-        return [int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()]
+        return [int(path.name) for path in self._folder.iterdir() if self._whole(path)]
+
+    def _whole(self, path: Path | epath.Path) -> bool:
+        """A folder of a disk gets its name when all is in it; a store has no such names, so there
+        Orbax writes one more file, the last.
+        """
+        if not path.name.isdecimal():
+            return False
+        return url_of(path) is None or (path / "commit_success.txt").exists()
 
     def _read(self, step: int, shaped: TrainState) -> tuple[Found | None, str]:
         """(what was found, or why there is nothing)
@@ -113,9 +122,9 @@ class States:
         return Found(state, notes), ""
 
     def _set_aside(self, step: int, said: str) -> None:
-        path, aside = self._folder / str(step), self._folder.with_name("damaged")
+        path, aside = self._folder / str(step), self._folder.parent / "damaged"
         if is_first():
-            aside.mkdir(exist_ok=True)
+            aside.mkdir(parents=True, exist_ok=True)
             target, number = aside / f"{self._folder.name}-{step}", 1
             while target.exists():
                 number += 1
@@ -125,7 +134,9 @@ class States:
                 "the one before it is used",
                 file=sys.stderr,
             )
-            os.rename(path, target)
+            # Of a store also what makes the folder be there.
+            (aside / f"{target.name}.txt").write_text(said + "\n")
+            path.rename(target)
         wait_for_all(f"state {step} set aside")
 
 

@@ -20,6 +20,7 @@ from critic_jax.training.inputs import on_device
 from critic_jax.training.metrics import Line, Metrics
 from critic_jax.training.optimizer import schedule
 from critic_jax.training.profile import Profile
+from critic_jax.training.run_folder import RunFolder
 from critic_jax.training.sft import TrainState
 from critic_jax.training.signals import StopSignal
 from critic_jax.training.speed import Meter, attended
@@ -61,6 +62,7 @@ class Run:
     profile: Profile
     stop: StopSignal
     frozen: list[int]
+    folder: RunFolder
     under_way: _Taken | None = None
     began: float = field(default_factory=time.perf_counter)
     rates: np.ndarray = field(init=False)
@@ -150,6 +152,8 @@ class Run:
             "line": line,
             "frozen": self.frozen,
         }
+        self.metrics.flush()
+        self.folder.send()
         self.states.save(line["step"], changing, notes)
 
     def _finish(self, line: Line, state: TrainState) -> None:

@@ -172,6 +172,7 @@ def test_a_run_that_was_begun_otherwise_is_not_gone_on_with(
         (["--beta", "0"], "beta 0.0: it should be above 0"),
         (["--min-margin", "-1"], "min_margin is -1.0"),
         (["--memory", "much"], "memory is 'much'"),
+        (["--output", "gs://b/runs"], "output gs://b/runs: rounds need a folder"),
         (["--judge", "x"], "not judge and reward_function"),
         (["--reference", "gone"], "gone: no such checkpoint folder"),
         (["--data", "gone.jsonl"], "gone.jsonl: no such file"),

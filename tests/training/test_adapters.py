@@ -31,6 +31,7 @@ from critic_jax.sharding import make_mesh
 from critic_jax.training.config import load_config
 from critic_jax.training.optimizer import optimizer
 from critic_jax.training.result import write_result
+from critic_jax.training.run_folder import RunFolder
 from critic_jax.training.state import fresh_state, saved, state_shapes, whole
 from critic_jax.training.tuning import Tuning, joined, tuning_of
 
@@ -154,7 +155,7 @@ def test_merged_adapters_answer_as_adapters_do(start: Path, tmp_path: Path) -> N
         lambda v: v + 0.1 * rng.normal(size=v.shape).astype(np.float32), state["params"]
     )
     expected = logits(assemble(begun.config, whole(state), lora=LORA))
-    write_result(tmp_path, str(start), begun, state, tuning, mesh, {"name": "merged"})
+    write_result(RunFolder.of(tmp_path), str(start), begun, state, tuning, mesh, {"name": "merged"})
     critic = load_checkpoint(tmp_path / "critic")
     found = logits(assemble(critic.config, critic.params))
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()

@@ -1,16 +1,12 @@
 """Data, models and compiled programs at gs://, in a store that speaks Cloud Storage's interface."""
 
-import json
-import os
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gcp_storage_emulator.server import create_server
-from pod_gcloud import free_port
+from bucket import bucket
 from run_lines import metrics
 from train_command import begin, end
 
@@ -26,19 +22,10 @@ def test_a_run_reads_its_data_and_keeps_its_programs_in_a_bucket(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    port = free_port()
-    server = create_server("127.0.0.1", port, in_memory=True, default_bucket="my-critic")
-    server.start()
-    for name, value in {
-        "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
-        "CRITIC_JAX_CACHE": str(tmp_path / "cache"),
-        "JAX_COMPILATION_CACHE_DIR": "gs://my-critic/compiled",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_RAISE_PERSISTENT_CACHE_ERRORS": "true",
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }.items():
-        monkeypatch.setenv(name, value)
-    try:
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "gs://my-critic/compiled")
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.setenv("JAX_RAISE_PERSISTENT_CACHE_ERRORS", "true")
+    with bucket(tmp_path / "cache", monkeypatch) as store:
         words = [sys.executable, "-c", IMPORT, "import", data(), "--output", "gs://my-critic/set"]
         subprocess.run(words, check=True, timeout=240)
         for name in ("first", "again"):
@@ -47,10 +34,10 @@ def test_a_run_reads_its_data_and_keeps_its_programs_in_a_bucket(
             assert code == 0, said
             assert [line["step"] for line in metrics(output)] == list(range(1, 7))
             if name == "first":
-                compiled = in_bucket(port, "compiled/")
-        assert {"set/import.json"} <= set(in_bucket(port, "set/"))
+                compiled = store.names("compiled/")
+        assert {"set/import.json"} <= set(store.names("set/"))
         # The second run found every program of the first one.
-        assert compiled and in_bucket(port, "compiled/") == compiled
+        assert compiled and store.names("compiled/") == compiled
         # What was trained starts another run from there, with the same numbers as from its folder.
         sent(tmp_path / "first" / "critic", "gs://my-critic/critic")
         found = []
@@ -61,13 +48,3 @@ def test_a_run_reads_its_data_and_keeps_its_programs_in_a_bucket(
             assert code == 0, said
             found.append([line["loss"] for line in metrics(output)])
         assert found[0] == found[1]
-    finally:
-        server.stop()
-
-
-def in_bucket(port: int, folder: str) -> list[str]:
-    """Names of the objects; those that note when a program was last used are left out."""
-    url = f"http://127.0.0.1:{port}/storage/v1/b/my-critic/o?prefix={folder}"
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        found = json.load(answer).get("items", [])
-    return sorted(item["name"] for item in found if not item["name"].endswith("-atime"))

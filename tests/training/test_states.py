@@ -106,7 +106,7 @@ def test_a_damaged_newest_state_is_kept_aside(damage: str, tmp_path: Path, capfd
         states.save(6, a_state(6), {})
     DAMAGES[damage](place)
     assert States(tmp_path / "state", 2).load(shaped(a_state(0))) is not None
-    assert sorted(p.name for p in (tmp_path / "damaged").iterdir()) == ["state-6", "state-6-2"]
+    assert set_aside(tmp_path) == ["state-6", "state-6-2"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -127,7 +127,14 @@ def test_without_a_sound_state_there_is_none(tmp_path: Path, capfd: Any) -> None
         truncate(data_file(tmp_path / "state" / str(step)))
     assert States(tmp_path / "state", 2).load(shaped(a_state(0))) is None
     assert capfd.readouterr().err.count("\n") == 2
-    assert sorted(p.name for p in (tmp_path / "damaged").iterdir()) == ["state-4", "state-6"]
+    assert set_aside(tmp_path) == ["state-4", "state-6"]
+
+
+def set_aside(run: Path) -> list[str]:
+    """The folders of the states, each with a note beside it of what was wrong."""
+    folders = [path for path in (run / "damaged").iterdir() if path.is_dir()]
+    assert all(path.with_name(f"{path.name}.txt").read_text().strip() for path in folders)
+    return sorted(path.name for path in folders)
 
 
 def test_a_state_of_another_model_is_not_damaged(tmp_path: Path) -> None:

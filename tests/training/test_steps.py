@@ -18,6 +18,7 @@ from critic_jax.training import steps
 from critic_jax.training.config import TrainConfig
 from critic_jax.training.metrics import Metrics
 from critic_jax.training.profile import Profile
+from critic_jax.training.run_folder import RunFolder
 from critic_jax.training.signals import StopSignal
 from critic_jax.training.speed import Meter
 from critic_jax.training.states import States
@@ -74,7 +75,9 @@ def take(
             stop = stop or signal
             profile = Profile("", output)
             run = steps.Run(
-                config, rows, step, states, lines, meter, validate, profile, stop, frozen=[]
+                *(config, rows, step, states, lines, meter, validate, profile, stop),
+                frozen=[],
+                folder=RunFolder.of(output),
             )
             mesh: Any = None
             return run.take_steps(state, found and found.notes["line"], mesh, bar)

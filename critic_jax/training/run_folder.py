@@ -1,0 +1,54 @@
+"""Where a run's files stand: in a folder here, or behind a URL such as gs://bucket/runs/critic.
+
+Behind a URL, states and the trained model are written there by TensorStore, from every host. The
+small files are written here first, since a store has no lines to append to; they are sent before
+each state, so that none of them is behind the state that the next start goes on from.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from etils import epath
+
+from critic_jax.hosts import is_first, on_each
+from critic_jax.remote import brought, cache_folder, sent, url_of
+
+FILES = ("run.json", "plan.json", "metrics.jsonl", "pairs.jsonl")
+"""What a start reads of those before it, but for states."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """here: of the small files, on this machine. url: of the run, None where it stands here."""
+
+    here: Path
+    url: str | None
+
+    @classmethod
+    def of(cls, output: str | os.PathLike[str]) -> RunFolder:
+        url = url_of(output)
+        return cls(Path(output) if url is None else cache_folder(url), url)
+
+    def open(self) -> None:
+        """Make the folder; behind a URL, bring what earlier starts wrote. All processes must ask.
+
+        Raises InputError for a URL that cannot be read.
+        """
+        self.here.mkdir(parents=True, exist_ok=True)
+        if (url := self.url) is not None:
+            on_each(lambda: brought(url, self.here, FILES))
+
+    def place(self, name: str) -> epath.Path:
+        """Of what is written there and not here first: the states, the trained model."""
+        return epath.Path(self.url or self.here.absolute()) / name
+
+    def send(self) -> None:
+        """Behind a URL, send what changed of the small files; by the first process.
+
+        Raises WorkError where that fails.
+        """
+        if self.url is not None and is_first():
+            sent(self.here, self.url, quiet=True)
