@@ -66,7 +66,7 @@ def test_a_killed_run_goes_on_on_another_machine_from_what_the_bucket_has(
 
 
 def damage(store: Bucket, step: int) -> None:
-    """Lose an object of a state; of wrong bytes TensorStore asks for minutes before it gives up."""
+    """Lose an object of a state."""
     held = [name for name in store.names(f"runs/tiny/state/{step}/state/") if "/d/" in name]
     store.remove(held[-1])
 
