@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from bucket import bucket
 from PIL import Image
 from run_lines import metrics
 from tiny_critic import tiny_checkpoint
@@ -22,6 +23,7 @@ from critic_jax.data.pairs import read_pairs
 from critic_jax.data.plan import Budget
 from critic_jax.errors import InputError, Stopped
 from critic_jax.files import write_json_lines
+from critic_jax.remote import cache_folder
 from critic_jax.training import objective, reference
 from critic_jax.training.config import DpoConfig
 from critic_jax.training.dpo import (
@@ -216,6 +218,25 @@ def test_a_run_that_was_cut_short_ends_like_one_that_was_not(
     again = ["--data", str(whole / "pairs.jsonl"), "--output", str(tmp_path / "again")]
     assert main(["dpo", config, *again, "--epochs", "1"]) == 0
     assert counted.passes == 0 and metrics(tmp_path / "again")[0] == first
+
+
+@pytest.mark.slow
+def test_a_run_in_a_bucket_goes_on_on_another_machine_with_the_references_of_the_first(
+    counted: Counted, config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, whole = "gs://my-critic/runs/aligned", tmp_path / "whole"
+    assert main(["dpo", config, "--output", str(whole)]) == 0
+    passes = counted.passes
+    counted.steps, counted.passes, counted.last = 0, 0, 5
+    with bucket(tmp_path / "one", monkeypatch):
+        assert main(["dpo", config, "--output", url]) == 130
+        counted.last = None
+        monkeypatch.setenv("CRITIC_JAX_CACHE", str(tmp_path / "another"))
+        assert main(["dpo", config, "--output", url]) == 0
+        assert counted.passes == passes
+        assert metrics(cache_folder(url)) == metrics(whole)
+        found = load_checkpoint(f"{url}/policy")
+        assert found.weights == load_checkpoint(whole / "policy").weights
 
 
 def test_a_reference_pass_that_was_stopped_goes_on(
