@@ -120,12 +120,6 @@ def sent(folder: Path, url: str, quiet: bool = False) -> None:
         raise WorkError(f"{url}: could not be written ({error}); run the same again") from error
 
 
-def moved(url: str, to: str) -> None:
-    """Move a folder at a URL to another of the same store; one file after another, as a rule."""
-    system, root = _system(url)
-    system.mv(root, _system(to)[1], recursive=True)
-
-
 def _system(url: str) -> tuple[Any, str]:
     try:
         system, root = fsspec.core.url_to_fs(url)

@@ -8,12 +8,14 @@ each state, so that none of them is behind the state that the next start goes on
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from etils import epath
 
-from critic_jax.hosts import is_first, on_each
+from critic_jax.errors import InputError
+from critic_jax.hosts import is_first, on_each, wait_for_all
 from critic_jax.remote import brought, cache_folder, sent, url_of
 
 FILES = ("run.json", "plan.json", "metrics.jsonl", "pairs.jsonl")
@@ -29,7 +31,10 @@ class RunFolder:
 
     @classmethod
     def of(cls, output: str | os.PathLike[str]) -> RunFolder:
+        """Raises InputError for a URL of another store."""
         url = url_of(output)
+        if url is not None and not url.startswith("gs://"):
+            raise InputError(f"output {url}: a run is written to a folder or to gs://BUCKET/FOLDER")
         return cls(Path(output) if url is None else cache_folder(url), url)
 
     def open(self) -> None:
@@ -37,6 +42,10 @@ class RunFolder:
 
         Raises InputError for a URL that cannot be read.
         """
+        if self.url is not None and is_first():
+            # What an earlier run of that name left on this machine is not to be sent.
+            shutil.rmtree(self.here, ignore_errors=True)
+        wait_for_all("run folder cleared")
         self.here.mkdir(parents=True, exist_ok=True)
         if (url := self.url) is not None:
             on_each(lambda: brought(url, self.here, FILES))

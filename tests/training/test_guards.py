@@ -106,3 +106,10 @@ def test_a_file_in_the_place_of_a_runs_own_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"began": "yesterday"}')
     with pytest.raises(InputError, match=r"run\.json: not a run's own file"):
         Begun(tmp_path, True)
+
+
+def test_a_run_is_not_written_to_another_store(config_file: Path, data: Data, capsys: Any) -> None:
+    words = ["train", str(config_file), "--data", str(data()), "--output", "s3://bucket/run"]
+    assert main(words) == 2
+    said = "output s3://bucket/run: a run is written to a folder or to gs://BUCKET/FOLDER\n"
+    assert capsys.readouterr().err == f"critic-jax: error: {said}"

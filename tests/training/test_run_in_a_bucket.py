@@ -59,10 +59,13 @@ def test_a_killed_run_goes_on_on_another_machine_from_what_the_bucket_has(
             load_checkpoint(f"{URL}/critic").weights
             == load_checkpoint(tmp_path / "here" / "critic").weights
         )
-        # The run that is done trains nothing more.
+        # The run that is done trains nothing more; what the machine has of another is not sent.
+        stray = tmp_path / "another" / cache_folder(URL).relative_to(tmp_path / "third") / "stray"
+        stray.write_text("from before")
+        monkeypatch.setenv("CRITIC_JAX_CACHE", str(tmp_path / "another"))
         code, said = end(begin(*words(config_file, records, URL)))
         assert code == 0, said
-        assert states(store) == [15, 18]
+        assert states(store) == [15, 18] and "runs/tiny/stray" not in store.names("runs/tiny/")
 
 
 def damage(store: Bucket, step: int) -> None:
