@@ -102,8 +102,10 @@ def _check_output(options: Any) -> None:
 
     Raises InputError for such a path.
     """
+    from critic_jax.remote import url_of  # not before a verb runs: it loads fsspec
+
     output = getattr(options, "output", None)
-    if isinstance(output, Path) and ":/" in str(output) and not output.exists():
+    if isinstance(output, Path) and url_of(output) is not None and not output.exists():
         raise InputError(
             f"--output {output}: is a URL; this verb writes to a folder, here or of a bucket that "
             "is mounted"

@@ -18,8 +18,6 @@ from pod_gcloud import free_port
 class Bucket:
     """gs://my-critic, held in memory."""
 
-    url = "gs://my-critic"
-
     def __init__(self, port: int) -> None:
         self._at = f"http://127.0.0.1:{port}/storage/v1/b/my-critic/o"
 
