@@ -6,7 +6,7 @@ every call into `calls.jsonl` of the folder $POD_WORLD, and plays what its `plan
 - `create`: what successive requests come to, the last one again and again: {"states": [...]}, told
   one by one whenever the state is asked for, or {"error": TEXT}, with which the service refuses;
 - `refuse_ssh`: so many connections fail, as when a key is not known yet;
-- `silent`: so many looks at workers are taken and never answered;
+- `silent`: of so many pods, the first ones, no look at workers is answered;
 - `preempt_after`: for each pod in turn, behind how many looks at its workers it is taken away.
 
 A file `take` in the folder takes the pod away too, before the next call does anything.
@@ -220,7 +220,7 @@ class World:
             raise Refused("[/usr/bin/ssh] exited with return code [255].")
         command = flags["--command"]
         if " state " in command:
-            if self.count("all looks") < self.plan.get("silent", 0):
+            if self.now["created"] <= self.plan.get("silent", 0):
                 time.sleep(60)
             looks = self.plan.get("preempt_after", [])
             self.pods[name]["looks"] += 1
