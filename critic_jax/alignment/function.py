@@ -56,7 +56,6 @@ class FunctionRewards:
                 for one, values in zip(some, self._call(some), strict=True):
                     fields = {"id": one.prompt.id, "model": self.name}
                     partial.write(fields | {"responses": list(one.responses), "rewards": values})
-                partial.sync()
                 bar.advance(task, len(some))
         lines = partial.results([one.prompt.key for one in answers], keep_others=False)
         for one, line in zip(answers, lines, strict=True):

@@ -148,7 +148,6 @@ class _Run:
             for result, fields in zip(answered, chosen, strict=True):
                 ranked.write(result | fields)
                 bar.advance(task)
-        ranked.sync()
 
     def _partial(self, output: Path, judge: str | None) -> Partial:
         how = {"sampling": {"n": self.count, **self.settings}, "judge": judge}
@@ -179,7 +178,6 @@ class _Run:
             task = bar.add_task("answering", total=total, completed=done)
             for critic in replicas.here:
                 critic.engine.watch = lambda count: bar.advance(task, count)
-            unsafe = 0  # answers that a power cut would cost
             pieces = list(_pieces(prompts, self.count, most))
             for found in replicas.work(pieces, _Piece(self, partial.done, replicas).answer):
                 if isinstance(found, _Wrong):
@@ -187,11 +185,6 @@ class _Run:
                     reject(self.rejected, one.line, one.id, reason, self.skip_bad)
                     continue
                 partial.write(found)
-                unsafe += self.count
-                if unsafe >= most:
-                    partial.sync()
-                    unsafe = 0
-            partial.sync()
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,6 @@ class _Run:
             for critic in self.replicas.here:
                 if isinstance(critic, Critic):
                     critic.engine.watch = lambda count: bar.advance(task, count)
-            unsafe = 0  # results that a power cut would cost
             for found in self.replicas.work(pieces, self._chunk):
                 if found.error is not None:
                     self._reject(found.one.line, found.error)
@@ -231,11 +230,6 @@ class _Run:
                     self.partial.write(found.fields)
                 done += found.one.questions
                 bar.update(task, completed=done)
-                unsafe += found.one.questions
-                if unsafe >= most:
-                    self.partial.sync()
-                    unsafe = 0
-            self.partial.sync()
 
     def _chunk(self, critic: Critic | RemoteCritic, chunk: Sequence[_Wanted]) -> Iterator[_Done]:
         """Judge a chunk; yields each line when it is done, wrong ones when they are found."""

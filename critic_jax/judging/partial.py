@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +18,9 @@ from critic_jax.judging.judgment import Order
 
 Key = tuple[str, Order]
 """The id of a line, and the order in which its answers were shown."""
+
+SYNC_SECONDS = 1.0
+"""What was written in so long a power cut may cost; a kill costs nothing."""
 
 
 class Partial:
@@ -85,6 +89,7 @@ class Partial:
     def __enter__(self) -> Self:
         if is_first():
             self._file = self.path.open("a", encoding="utf-8")
+            self._synced = time.monotonic()
         return self
 
     def __exit__(
@@ -95,6 +100,7 @@ class Partial:
     ) -> None:
         if not is_first():
             return
+        self._sync()
         self._file.close()
         if not self.path.stat().st_size:
             self.finish()
@@ -105,11 +111,12 @@ class Partial:
             return
         self._file.write(json.dumps(fields, ensure_ascii=False) + "\n")
         self._file.flush()
+        if time.monotonic() - self._synced >= SYNC_SECONDS:
+            self._sync()
 
-    def sync(self) -> None:
-        """See that what was added outlives a power cut too."""
-        if is_first():
-            os.fsync(self._file.fileno())
+    def _sync(self) -> None:
+        os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
 
     def results(self, wanted: Sequence[Key], keep_others: bool) -> list[dict[str, Any]]:
         """The results in the order wanted; the others behind them, if they are kept."""

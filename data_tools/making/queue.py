@@ -25,8 +25,6 @@ from .sent import Sent
 IN_A_ROW = 8
 """So many requests given up one after the other end a run: the endpoint is not there."""
 
-SYNC_EVERY = 64
-
 
 @dataclass(frozen=True)
 class Task:
@@ -96,10 +94,8 @@ class Queue:
                 shown = bar.add_task(
                     self._told(), total=len(tasks), completed=len(tasks) - len(undone)
                 )
-                for number, line in enumerate(self._asked(undone)):
+                for line in self._asked(undone):
                     partial.write(line)
-                    if number % SYNC_EVERY == 0:
-                        partial.sync()
                     bar.update(shown, advance=1, description=self._told())
         results = partial.results([(task.id, "ab") for task in tasks], keep_others=False)
         write_json_lines(output, results)
