@@ -6,6 +6,9 @@ Exit codes: 0 done, 1 the work failed, 2 the command or an input is wrong, 130 i
 
 import dataclasses
 import difflib
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,8 +55,31 @@ def dispatch(
 
     Returns the exit code. An `InputError` becomes one line on stderr and code 2, a `WorkError` one
     line and code 1, `Stopped` one line and code 0. Any other exception is a fault of the program:
-    it passes through, and Python leaves with a trace and 1.
+    it passes through, and Python leaves with a trace and 1. Where whoever reads the output has left
+    (`| head`), it ends quietly, with a shell's code for that.
     """
+    try:
+        code = _dispatch(program, about, verbs, argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _reader_has_left():
+            raise
+        # Or Python would fail again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _reader_has_left() -> bool:
+    """Whether stdout is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _dispatch(
+    program: str, about: str, verbs: Mapping[str, Verb], argv: Sequence[str] | None
+) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview(program, about, verbs))

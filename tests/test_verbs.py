@@ -1,6 +1,10 @@
 """From argv to a verb: exit codes, one-line errors, help, version, suggestions."""
 
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,3 +169,20 @@ def test_every_option_of_every_verb_is_described(capsys: pytest.CaptureFixture[s
                 continue
             shown = f"--{field.name.replace('_', '-')}"
             assert shown in out or f"{field.name.upper()} " in out, (name, field.name)
+
+
+LEADERBOARD = ["evaluate", "leaderboard", "--battles", "FILE", "--anchor", "b"]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["report", "--help"], LEADERBOARD])
+def test_a_reader_that_leaves_is_no_fault(words: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "battles.jsonl"
+    battle = {"question_id": "q", "model_a": "a", "model_b": "b", "verdict": "A>B"}
+    file.write_text(json.dumps(battle) + "\n")
+    program = Path(sys.executable).with_name("critic-jax")
+    command = [program, *(file if word == "FILE" else word for word in words)]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
