@@ -92,6 +92,10 @@ watch() {
   patience=$(seconds)
   while :; do
     sleep "$POLL"
+# Where one is told to stop, the others may fail for want of it.
+first_is_stopped() {
+  [[ $(answers | awk '$3 == "stopped" || ($3 == "ended" && $4 != 0)' | sort -k5,5 | awk 'NR == 1 { print $3 }') == stopped ]]
+}
     now=$(state ACTIVE)
     if [[ $now != ACTIVE && $now != UNKNOWN ]]; then
       OUTCOME=gone REASON="the pod is $now"
@@ -106,7 +110,7 @@ watch() {
           OUTCOME=gone REASON="the pod is $now"
         elif [[ -n $(bad) ]]; then
           ask || true # by now others may have failed, which may have been first
-          OUTCOME=failed
+          if first_is_stopped; then OUTCOME=again REASON="the job was told to stop"; else OUTCOME=failed; fi
         else
           OUTCOME=again REASON="$(number lost) worker(s) were started anew"
         fi

@@ -108,6 +108,8 @@ state() {
   if [[ -s $job/exit ]]; then
     read -r code at <"$job/exit"
     is=ended
+    # 143 is SIGTERM to one that saves nothing first: it goes on from what it wrote.
+    [[ $code != 143 ]] || is=stopped
     [[ $code != 0 ]] || ! grep -q '^critic-jax: .*: stopped at step ' "$job/log" || is=stopped
   elif alive "$job/keeper"; then is=running
   elif [[ -d $job ]]; then is=lost; fi

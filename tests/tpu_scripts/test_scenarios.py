@@ -189,6 +189,15 @@ def test_a_job_that_is_told_to_stop_goes_on(world: PodWorld) -> None:
 
 
 @pytest.mark.slow
+def test_a_job_without_states_that_is_told_to_stop_goes_on(world: PodWorld) -> None:
+    """Judging ends by the signal itself, and its other workers fail for want of the first."""
+    world.faults("critic-w-0 2 sleep 1; exit 1", "critic-w-1 2 trap - TERM; kill -TERM $$")
+    code, said = world.call("run.sh")
+    assert code == 0 and world.steps() == [1, 2, 3, 4, 5, 6]
+    assert "the job was told to stop" in said and world.count(*CREATE) == 1
+
+
+@pytest.mark.slow
 def test_all_workers_of_several_slices_take_part(world: PodWorld) -> None:
     world.settings(SLICES="2", TYPE="v6e-16", BILLING="reserved")
     assert world.call("run.sh", "--delete")[0] == 0
