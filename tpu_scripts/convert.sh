@@ -9,5 +9,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 begin "$@"
 ((${#WORDS[@]} == 2)) || wrong "give the model and the name: convert.sh lmms-lab/llava-onevision-qwen2-7b-ov onevision-7b"
 # No chip is needed, and a slice's chips work together only if all its machines take part.
-start_job 0 "bucket/models/${WORDS[1]}" env JAX_PLATFORMS=cpu \
+# Until it is complete it grows in a folder beside its place.
+start_job 0 "bucket/models/.${WORDS[1]}.building" env JAX_PLATFORMS=cpu \
   critic-jax convert "${WORDS[0]}" "bucket/models/${WORDS[1]}"
