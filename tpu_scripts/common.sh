@@ -43,9 +43,15 @@ no_words() {
   ((${#WORDS[@]} == 0)) || wrong "unknown word ${WORDS[0]}; see $ME --help"
 }
 
+SETTINGS='PROJECT ZONE BUCKET POD TYPE SLICES BILLING RUN CONFIG FIELDS DATA INIT WAIT_MINUTES STUCK_MINUTES RETRIES POLL ANSWER GRACE'
+
 settings() {
   local file=${POD_ENV:-pod.env} name
-  [[ -r $file ]] || wrong "no settings: $file is not there; cp $HERE/pod.env.example pod.env, then change it"
+  [[ -f $file && -r $file ]] || wrong "no settings: $file is not there; cp $HERE/pod.env.example pod.env, then change it"
+  while read -r name; do
+    [[ " $SETTINGS " == *" $name "* ]] || wrong "$file: no setting is called $name; there are $SETTINGS"
+  done < <(sed -nE 's/^[[:space:]]*(export[[:space:]]+)?([A-Za-z_0-9]+)=.*/\2/p' "$file")
+  bash -eu "$file" >/dev/null || wrong "$file: a line is no setting (above)"
   # shellcheck disable=SC1090
   source "$file"
   for name in PROJECT ZONE BUCKET POD TYPE RUN; do
@@ -55,6 +61,7 @@ settings() {
   : "${WAIT_MINUTES:=720}" "${STUCK_MINUTES:=30}" "${RETRIES:=20}"
   # Seconds between two looks; for workers to answer one; for the service to tell of a preemption.
   : "${POLL:=30}" "${ANSWER:=300}" "${GRACE:=60}"
+  [[ $ZONE =~ ^[a-z]+-[a-z]+[0-9]+-[a-z0-9]+$ ]] || wrong "$file: ZONE=$ZONE; it should be a zone like us-west4-a"
   [[ $POD =~ ^[a-z][a-z0-9-]{0,50}$ ]] || wrong "$file: POD=$POD; it should be lower-case letters, digits and dashes"
   [[ $RUN =~ ^[A-Za-z0-9][A-Za-z0-9._-]*$ ]] || wrong "$file: RUN=$RUN; it should be a folder's name"
   [[ $BUCKET =~ ^gs://[a-z0-9][a-z0-9._-]+$ ]] || wrong "$file: BUCKET=$BUCKET; it should be like gs://my-bucket, without a folder"
@@ -62,7 +69,9 @@ settings() {
   for name in WAIT_MINUTES RETRIES; do
     [[ ${!name} =~ ^[0-9]+$ ]] || wrong "$file: $name=${!name}; it should be a whole number"
   done
-  [[ $STUCK_MINUTES =~ ^[0-9]*\.?[0-9]+$ ]] || wrong "$file: STUCK_MINUTES=$STUCK_MINUTES; it should be a number"
+  for name in STUCK_MINUTES POLL ANSWER GRACE; do
+    [[ ${!name} =~ ^[0-9]*\.?[0-9]+$ ]] || wrong "$file: $name=${!name}; it should be a number"
+  done
   [[ $BILLING =~ ^(spot|reserved|on-demand)$ ]] || wrong "$file: BILLING=$BILLING; it should be spot, reserved or on-demand"
   slice "$file"
   if [[ -z $DRY ]]; then
@@ -167,7 +176,7 @@ start_job() {
   say "starting on $(what), workers $workers: $*"
   again 5 on_workers "$workers" "$(worker start "$RUN" "$attempt" "$watch" -- "$@")" ||
     failed "the job could not be started on all workers; the same again is safe, $HERE/logs.sh shows what they say"
-  say "started; $HERE/status.sh and $HERE/logs.sh look on"
+  say "started; $HERE/status.sh and $HERE/logs.sh look on; $POD is BILLED until it is deleted: $HERE/delete.sh"
 }
 
 # For jobs that one machine does on its own.

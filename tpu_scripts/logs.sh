@@ -9,15 +9,18 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 begin "$@"
 worker=all
-case ${WORDS[0]:-} in
+case ${WORDS[*]} in
   '') ;;
-  --worker) worker=${WORDS[1]:?logs.sh: --worker needs a number} ;;
+  --worker*)
+    worker=${WORDS[*]:1}
+    [[ ${WORDS[0]} == --worker && $worker =~ ^[0-9]+$ ]] || wrong "${WORDS[*]}; it should be a worker's number, like --worker 0"
+    ;;
   --fetch)
     run mkdir -p "runs/pods/$POD/logs/$RUN"
     storage rsync --recursive "$BUCKET/logs/$RUN" "runs/pods/$POD/logs/$RUN" ||
       failed "the logs could not be fetched (above)"
     exit 0
     ;;
-  *) wrong "unknown word ${WORDS[0]}; see $ME --help" ;;
+  *) wrong "unknown words ${WORDS[*]}; see $ME --help" ;;
 esac
 on_workers "$worker" "$(worker log "$RUN")" || failed "not all workers answer; $ME --fetch shows what they sent before"

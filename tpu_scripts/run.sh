@@ -19,7 +19,11 @@ mine=()
 for word in "$@"; do
   if [[ -n $JOB ]]; then
     # An option of this script is one wherever it stands.
-    case $word in --dry-run | --help) mine+=("$word") ;; *) JOB_WORDS+=("$word") ;; esac
+    case $word in
+      --delete) DELETE=1 ;;
+      --dry-run | --help) mine+=("$word") ;;
+      *) JOB_WORDS+=("$word") ;;
+    esac
   else
     case $word in
       --delete) DELETE=1 ;;
@@ -32,6 +36,11 @@ begin "${mine[@]}"
 no_words
 JOB=${JOB:-train_critic}
 [[ $JOB =~ ^(train_critic|align|judge|convert)$ ]] || wrong "no job $JOB; there are train_critic, align, judge and convert"
+# What is wrong with its words is told before there is a pod that costs money.
+if ! said=$("$HERE/$JOB.sh" --dry-run "${JOB_WORDS[@]}" 2>&1); then
+  printf '%s\n' "$said" >&2
+  exit 2
+fi
 WORKERS=all COUNT=$((HOSTS * SLICES))
 if [[ $JOB == convert ]]; then WORKERS=0 COUNT=1; fi
 # The first node is enough for a job of one worker.
@@ -83,6 +92,10 @@ answers() { # NODE WORKER is code at size step host, a line each
 
 number() { answers | awk -v is="$1" '$3 == is { n++ } END { print n + 0 }'; }
 bad() { answers | awk '$3 == "ended" && $4 != 0'; }
+# Where one is told to stop, the others may fail for want of it.
+first_is_stopped() {
+  [[ $(answers | awk '$3 == "stopped" || ($3 == "ended" && $4 != 0)' | sort -k5,5 | awk 'NR == 1 { print $3 }') == stopped ]]
+}
 seconds() { awk "BEGIN { printf \"%d\", $STUCK_MINUTES * 60 }"; }
 
 # Look on until something must be done: OUTCOME is done, failed, gone (the pod), again (start the
@@ -92,10 +105,6 @@ watch() {
   patience=$(seconds)
   while :; do
     sleep "$POLL"
-# Where one is told to stop, the others may fail for want of it.
-first_is_stopped() {
-  [[ $(answers | awk '$3 == "stopped" || ($3 == "ended" && $4 != 0)' | sort -k5,5 | awk 'NR == 1 { print $3 }') == stopped ]]
-}
     now=$(state ACTIVE)
     if [[ $now != ACTIVE && $now != UNKNOWN ]]; then
       OUTCOME=gone REASON="the pod is $now"

@@ -12,4 +12,3 @@ begin "$@"
 one_host "critic-jax serve"
 start_job 0 "critic-jobs/$RUN/log" critic-jax serve --model "${WORDS[0]}" --port 8000 "${WORDS[@]:1}"
 say "to reach it at http://127.0.0.1:8000/v1: gcloud compute tpus tpu-vm ssh $POD --project=$PROJECT --zone=$ZONE -- -N -L 8000:127.0.0.1:8000"
-billed

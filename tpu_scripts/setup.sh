@@ -44,4 +44,4 @@ again 5 copy || failed "not all workers can be reached; the same again is safe"
 again 3 first || failed "the versions could not be worked out on the first worker (above)"
 again 3 on_workers all "$(worker setup "$BUCKET" "$revision" "$packages")" ||
   failed "not all workers are set up (above); the same again is safe"
-say "all workers have commit $revision with the packages of $BUCKET/install/$packages.txt"
+say "all workers have commit $revision with the packages of $BUCKET/install/$packages.txt; $POD is BILLED until it is deleted: $HERE/delete.sh"

@@ -11,6 +11,7 @@ import pod_gcloud
 import pytest
 from pod_world import SCRIPTS, PodWorld
 
+from critic_jax.checkpoints.publish import building_folder
 from critic_jax.cli import VERBS
 
 # common.sh is sourced, worker.sh lives on a worker.
@@ -88,6 +89,9 @@ def test_the_verbs_that_jobs_run_exist() -> None:
         ({"BILLING": "cheap"}, "BILLING=cheap; it should be spot, reserved or on-demand"),
         ({"POD": "My_Pod"}, "POD=My_Pod; it should be lower-case letters"),
         ({"STUCK_MINUTES": "soon"}, "STUCK_MINUTES=soon; it should be a number"),
+        ({"POLL": "often"}, "POLL=often; it should be a number"),
+        ({"ZONE": "us-west4"}, "ZONE=us-west4; it should be a zone like us-west4-a"),
+        ({"SLICE": "2"}, "no setting is called SLICE; there are PROJECT ZONE "),
         ({"PROJECT": ""}, "PROJECT is not set"),
     ],
 )
@@ -96,6 +100,67 @@ def test_a_wrong_setting_is_one_line(world: PodWorld, setting: dict[str, str], s
     code, told = world.call("create.sh")
     assert code == 2 and told.startswith("create.sh: error: pod.env: ") and said in told
     assert told.count("\n") == 1 and world.calls() == []
+
+
+def test_settings_that_no_shell_reads_are_told(world: PodWorld) -> None:
+    file = world.here / "pod.env"
+    for wrong, said in (('FIELDS="--rows 1\n', "unexpected EOF"), ("RUN first\n", "not found")):
+        world.settings()
+        file.write_text(wrong + file.read_text())
+        code, told = world.call("create.sh")
+        assert code == 2 and said in told and world.calls() == []
+        assert told.endswith("create.sh: error: pod.env: a line is no setting (above)\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "setting", "said"),
+    [
+        (["judge", "bucket/critic"], {}, "judge.sh: error: give the model and the input"),
+        (["--delete", "convert"], {}, "convert.sh: error: give the model and the name"),
+        ([], {"CONFIG": ""}, "train_critic.sh: error: CONFIG is not set in pod.env"),
+    ],
+)
+def test_what_a_job_lacks_is_told_before_a_pod_is_asked_for(
+    words: list[str], setting: dict[str, str], said: str, world: PodWorld
+) -> None:
+    world.settings(**setting)
+    code, told = world.call("run.sh", *words)
+    assert code == 2 and said in told and told.count("\n") == 1 and world.calls() == []
+
+
+def test_an_option_of_a_run_is_one_behind_its_job_too(world: PodWorld) -> None:
+    code, said = world.call("run.sh", "train_critic", "--rows", "4", "--delete", "--dry-run")
+    assert code == 0 and world.calls() == []
+    assert "queued-resources delete critic" in said and "--delete" not in "".join(remote(said))
+
+
+@pytest.mark.parametrize("words", [[], ["x"], ["0", "1"]])
+def test_a_worker_is_named_by_its_number(words: list[str], world: PodWorld) -> None:
+    code, said = world.call("logs.sh", "--worker", *words)
+    assert code == 2 and said.count("\n") == 1 and world.calls() == []
+    assert said.startswith(" ".join(["logs.sh: error: --worker", *words]) + "; it should be a ")
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        *(("setup.sh", []), ("train_critic.sh", []), ("align.sh", []), ("serve.sh", ["m"])),
+        *(("judge.sh", ["m", "i"]), ("convert.sh", ["org/model", "start"])),
+    ],
+)
+def test_what_uses_a_pod_says_that_it_is_billed(
+    script: str, words: list[str], world: PodWorld
+) -> None:
+    world.settings(TYPE="v5e-8")
+    _, said = world.call(script, "--dry-run", *words)
+    assert "; critic is BILLED until it is deleted: " in said
+
+
+def test_a_model_that_is_being_converted_is_watched_where_it_grows(world: PodWorld) -> None:
+    _, said = world.call("convert.sh", "org/model", "start", "--dry-run")
+    (asked,) = (shlex.split(words) for words in remote(said))
+    grows = building_folder(Path("bucket/models/start"))
+    assert asked[asked.index("--") - 1] == str(grows)
 
 
 def test_judging_is_shared_out_among_all_workers(world: PodWorld) -> None:
@@ -152,6 +217,10 @@ def test_a_dry_run_prints_the_whole_of_a_critic_run_on_32_chips(world: PodWorld)
         *("storage cp", "tpu-vm scp", "tpu-vm ssh", "tpu-vm ssh", "tpu-vm ssh"),
         *("queued-resources describe", "tpu-vm ssh"),
     ]
+    # The bucket that the page makes for the import is the one that create.sh would make.
+    page = (SCRIPTS.parent / "docs/pods.md").read_text()
+    (made,) = re.findall(r"^gcloud (storage buckets create .*)$", page, re.M)
+    assert pod_gcloud.parse(shlex.split(f"{made} --quiet")) == parsed[1]
     asked = parsed[3][2]
     assert asked["--accelerator-type"] == "v5litepod-32" and "--spot" in asked
     lock, setup, start, state = (shlex.split(words) for words in remote(said))
