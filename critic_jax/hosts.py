@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import socket
 import time
 import urllib.request
@@ -194,11 +195,20 @@ def _on_tpu_slice() -> bool:
         return "," in names
     if not any(Path("/dev").glob("accel*")) and not any(Path("/dev").glob("vfio/*")):
         return False
+    if "," in _attribute("worker-network-endpoints"):
+        return True
+    # Each slice may be of one machine. JAX reads the same line: `MEGASCALE_NUM_SLICES: '2'`.
+    slices = re.search(r"^\s*MEGASCALE_NUM_SLICES\s*:\s*'?(\d+)", _attribute("tpu-env"), re.M)
+    return slices is not None and int(slices[1]) > 1
+
+
+def _attribute(name: str) -> str:
+    """What a Compute Engine machine's metadata say; nothing where it is no such machine."""
     place = os.environ.get("GCE_METADATA_IP", "metadata.google.internal")
-    url = f"http://{place}/computeMetadata/v1/instance/attributes/worker-network-endpoints"
+    url = f"http://{place}/computeMetadata/v1/instance/attributes/{name}"
     asked = urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})
     try:
         with urllib.request.urlopen(asked, timeout=3) as answer:
-            return b"," in answer.read()
-    except (URLError, TimeoutError):  # no machine of that kind
-        return False
+            return str(answer.read().decode("utf-8", "replace"))
+    except (URLError, TimeoutError):
+        return ""

@@ -158,3 +158,13 @@ def test_a_slice_of_several_hosts_is_known_by_its_metadata(
         metadata["worker-network-endpoints"] = endpoints
     join_hosts()
     assert joined == [FOUND_BY_JAX] * several
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_several_slices_of_one_host_each_are_known_by_its_metadata(
+    count: int, joined: list[Any], metadata: dict[str, str]
+) -> None:
+    metadata["worker-network-endpoints"] = "0:1:10.0.0.2"
+    metadata["tpu-env"] = f"TYPE: 'V5LITE_POD'\nMEGASCALE_NUM_SLICES: '{count}'\nWORKER_ID: '0'\n"
+    join_hosts()
+    assert joined == [FOUND_BY_JAX] * (count - 1)
