@@ -123,19 +123,30 @@ def _read_options(program: str, verb: Verb, arguments: list[str]) -> Any:
     return dataclasses.replace(options, **{verb.rest: tuple(rest)})
 
 
+_OUTPUTS = ("output", "out", "dst")
+"""The fields of options that say where a verb writes."""
+
+
 def _check_output(options: Any) -> None:
     """A path that is a URL would become a folder called `gs:`; verbs that take one read a string.
 
-    Raises InputError for such a path.
+    Raises InputError for such a path, and for one where nothing can be written.
     """
     from critic_jax.remote import url_of  # not before a verb runs: it loads fsspec
 
-    output = getattr(options, "output", None)
-    if isinstance(output, Path) and url_of(output) is not None and not output.exists():
-        raise InputError(
-            f"--output {output}: is a URL; this verb writes to a folder, here or of a bucket that "
-            "is mounted"
-        )
+    for output in (getattr(options, name, None) for name in _OUTPUTS):
+        if not isinstance(output, Path):
+            continue
+        if url_of(output) is not None and not output.exists():
+            raise InputError(
+                f"--output {output}: is a URL; this verb writes to a folder, here or of a bucket "
+                "that is mounted"
+            )
+        there = next(path for path in output.absolute().parents if os.path.lexists(path))
+        if not there.is_dir():
+            raise InputError(f"{output}: {there} is no folder; name another place to write to")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise InputError(f"{output}: {there} may not be written to; name another place")
 
 
 def _overview(program: str, about: str, verbs: Mapping[str, Verb]) -> str:

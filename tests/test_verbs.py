@@ -84,6 +84,24 @@ def test_an_output_that_is_a_url_is_refused_where_a_folder_is_written(
     assert written == [OutputOptions(Path("there/out"))]
 
 
+def test_an_output_where_nothing_can_be_written_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[object] = []
+    verbs = {"write": Verb("write something", OutputOptions, written.append)}
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "new" / "out"
+    assert dispatch("prog", "About it.", verbs, ("write", "--output", str(output))) == 2
+    said = f"{output}: {tmp_path / 'file'} is no folder; name another place to write to\n"
+    assert capsys.readouterr().err == f"prog: error: {said}"
+    # Root may write anywhere.
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path)
+    output = tmp_path / "new" / "out"
+    assert dispatch("prog", "About it.", verbs, ("write", "--output", str(output))) == 2
+    assert f"{output}: {tmp_path} may not be written to; name " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"] and not written
+
+
 def test_a_verb_may_return_an_exit_code() -> None:
     assert Program(code=1)("count", "--path", "x") == 1
     assert Program(code=0)("count", "--path", "x") == 0
