@@ -137,6 +137,12 @@ def _line(fields: dict[str, Any], where: str, number: int, folder: Path) -> Judg
     known = get_template(template)
     given = {k: v for k, v in texts.items() if v is not None}
     if responses:
+        if known.kind != "pairwise":
+            raise InputError(
+                f"template {known.name} judges "
+                f"{'one answer' if known.kind == 'pointwise' else 'several answers at once'}; to "
+                f"rank responses give one that compares two, such as {DEFAULT_RANKING}"
+            )
         given |= {"response_a": responses[0], "response_b": responses[1]}
     known.render(**given)
     return JudgeLine(str(name), where, number, images, known, texts, responses)

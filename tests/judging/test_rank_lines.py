@@ -189,7 +189,14 @@ def test_rewards_of_what_is_not_there_are_told(
         ({"responses": ["a", 1]}, "field 'responses' should be a list of texts"),
         ({"responses": ["a"]}, "field 'responses' holds 1; there should be 2 or more to rank"),
         ({"responses": ["a", "b"], "response": "c"}, "field 'response' stands beside 'responses'"),
-        ({"responses": ["a", "b"], "template": "mmhal"}, "template mmhal judges one answer"),
+        (
+            {"responses": ["a", "b"], "template": "mmhal"},
+            "template mmhal judges one answer; to rank responses give one that compares two, such",
+        ),
+        (
+            {"responses": ["a", "b"], "template": "mllm-judge-batch"},
+            "template mllm-judge-batch judges several answers at once; to rank responses give one",
+        ),
     ],
 )
 def test_a_wrong_list_of_answers_is_told(tmp_path: Path, fields: Any, reason: str) -> None:
