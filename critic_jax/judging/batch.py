@@ -76,8 +76,12 @@ def judge_file(
     """
     if relative == "probability":
         asking = replace(asking, probabilities=True)
+    if limit is not None and limit < 0:
+        raise InputError(f"limit is {limit}; it must be 0 or more")
     if endpoint:
         check_remote(asking)
+        if devices:
+            raise InputError("replica_devices: an endpoint has its own; leave it out")
     name = model if endpoint else model_name(model)
     lines, rejected = on_first(partial(_sort_out, input, skip_bad, limit))
     _check_relative(lines, relative, input)

@@ -6,6 +6,7 @@ summary holds it, nor does the address, whose query may hold another.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import threading
@@ -50,7 +51,7 @@ class Policy:
     def __post_init__(self) -> None:
         rules = [
             ("concurrency", self.concurrency >= 1, "at least 1"),
-            ("timeout", self.timeout > 0, "above 0"),
+            ("timeout", 0 < self.timeout < math.inf, "above 0 and finite"),
             ("retries", self.retries >= 0, "0 or more"),
             ("request_budget", self.request_budget is None or self.request_budget > 0, "above 0"),
             ("token_budget", self.token_budget is None or self.token_budget > 0, "above 0"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -64,8 +65,8 @@ class RemoteCritic(Judge):
         max_new_tokens: int = 512,
         seed: int | None = None,
     ) -> None:
-        if temperature < 0 or max_new_tokens < 1:
-            raise InputError("temperature must be 0 or more, max_new_tokens at least 1")
+        if not 0 <= temperature < math.inf or max_new_tokens < 1:
+            raise InputError("temperature must be 0 or more and finite, max_new_tokens at least 1")
         self.name = model
         self.endpoint = Endpoint(url, policy)
         self._settings: dict[str, Any] = {"temperature": temperature, "max_tokens": max_new_tokens}

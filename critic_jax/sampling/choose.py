@@ -5,6 +5,7 @@ Letters: B rows, V vocabulary, A alternatives, L likeliest tokens.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -42,10 +43,10 @@ class Sampling:
     def __post_init__(self) -> None:
         rules = [
             ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
-            ("temperature", self.temperature >= 0, "0 or more"),
+            ("temperature", 0 <= self.temperature < math.inf, "0 or more and finite"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("top_k", self.top_k >= 0, "0 or more"),
-            ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
+            ("repetition_penalty", 0 < self.repetition_penalty < math.inf, "above 0 and finite"),
             ("seed", 0 <= self.seed < 2**32, "0 or more and under 2**32"),
             ("stop", "" not in self.stop, "strings that are not empty"),
             ("alternatives", all(i >= 0 for i in self.alternatives), "token ids"),

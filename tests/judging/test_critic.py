@@ -1,6 +1,7 @@
 """The critic that a user holds: a real engine for the plumbing, a scripted one for verdicts."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ def test_generate_takes_the_settings_of_the_sampler(critic: Critic, picture: Pat
     assert long.startswith(short) and len(short) < len(long)
     with pytest.raises(InputError, match=r"^top_k is -1; it must be 0 or more"):
         critic.generate(picture, "Which digit?", top_k=-1)
+    for name, value in (("temperature", math.inf), ("repetition_penalty", math.nan)):
+        with pytest.raises(InputError, match=rf"^{name} is {value}; it must be .* and finite$"):
+            critic.generate(picture, "Which digit?", **{name: value})
 
 
 def test_a_random_model_gives_a_judgment_without_a_verdict(critic: Critic) -> None:

@@ -383,6 +383,10 @@ def test_refused_lines_are_told_after_the_others_are_written(
         ),
         (["--endpoint", "http://h", "--memory", "1GB"], "memory: an endpoint takes none"),
         (["--endpoint", "http://h", "--temperature", "-1"], "temperature must be 0 or more"),
+        (["--endpoint", "http://h", "--temperature", "nan"], "temperature must be 0 or more"),
+        (["--endpoint", "http://h", "--timeout", "inf"], "timeout is inf; it must be above 0 and"),
+        (["--endpoint", "http://h", "--replica-devices", "2"], "replica_devices: an endpoint has"),
+        (["--limit", "-1"], "limit is -1; it must be 0 or more"),
         *(
             (
                 ["--endpoint", "http://h", f"--{name.replace('_', '-')}"],
