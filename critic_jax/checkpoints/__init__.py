@@ -7,6 +7,7 @@ from critic_jax.checkpoints.store import (
     prescribed,
     read_sizes,
     save_checkpoint,
+    written_fingerprint,
 )
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "prescribed",
     "read_sizes",
     "save_checkpoint",
+    "written_fingerprint",
 ]

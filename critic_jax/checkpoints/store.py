@@ -69,6 +69,19 @@ class Checkpoint:
         return fingerprint(self.weights, self.tokenizer, {**prescribed(self.meta), **settings})
 
 
+def written_fingerprint(path: str | os.PathLike[str], **settings: Any) -> str | None:
+    """`Checkpoint.fingerprint` of a folder of ours, from what its manifest says; None where it does
+    not: the weights would have to be read for it. Raises InputError for a damaged manifest."""
+    folder = standing(path)
+    if not (folder / MANIFEST).exists():
+        return None
+    manifest = read_manifest(folder)
+    if not manifest.weights:
+        return None
+    tokenizer = ChatTokenizer.load(folder / "tokenizer")
+    return fingerprint(manifest.weights, tokenizer, {**prescribed(manifest.meta), **settings})
+
+
 def prescribed(meta: Mapping[str, Any]) -> dict[str, Any]:
     """The sampler settings that a checkpoint brings along and that judging keeps.
 

@@ -17,7 +17,7 @@ from critic_jax.hosts import is_first, on_first
 from critic_jax.imaging import Visual
 from critic_jax.judging.best import PROMPTS, Candidates, choose_best
 from critic_jax.judging.chunks import by_key, chunks
-from critic_jax.judging.critic import Critic
+from critic_jax.judging.critic import Critic, known_fingerprint
 from critic_jax.judging.partial import Key, Partial
 from critic_jax.judging.prompts import Prompt, read_prompts, reject
 from critic_jax.judging.replicas import Replicas, load_replicas
@@ -116,6 +116,8 @@ class _Run:
     ) -> list[dict[str, Any]]:
         """The same, with what the judge chose."""
         with self._partial(output, model_name(judge)) as ranked:
+            self._check(ranked, self.model, repetition_penalty=self.repetition_penalty)
+            self._check(ranked, judge, "judge_fingerprint")
             waiting = [prompt for prompt in prompts if prompt.key not in ranked.done]
             with self._partial(output.with_name(f"{output.name}.answers"), None) as answers:
                 self._answer(answers, waiting)
@@ -164,8 +166,17 @@ class _Run:
         load = partial(Critic.load, model, **self.held, **settings)
         return load_replicas(load, model, self.held["dtype"], self.devices)
 
+    def _check(
+        self, partial: Partial, model: str, name: str = "fingerprint", **settings: Any
+    ) -> None:
+        """Raise InputError where the earlier results are known to be of another model."""
+        held = {"weights": self.held["weights"], "dtype": self.held["dtype"]}
+        if partial.done and (known := known_fingerprint(model, **held, **settings)):
+            partial.check_fingerprint(known, name)
+
     def _answer(self, partial: Partial, prompts: Sequence[Prompt]) -> None:
         if all(prompt.key in partial.done for prompt in prompts):
+            self._check(partial, self.model, repetition_penalty=self.repetition_penalty)
             return
         self._replicas = replicas = self._load(
             self.model, repetition_penalty=self.repetition_penalty

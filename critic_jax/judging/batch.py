@@ -19,7 +19,7 @@ from critic_jax.hosts import on_first
 from critic_jax.judging.ask import Ask, Asking, pair_asks
 from critic_jax.judging.cache import JudgmentCache
 from critic_jax.judging.chunks import by_key, chunks
-from critic_jax.judging.critic import Critic
+from critic_jax.judging.critic import Critic, known_fingerprint
 from critic_jax.judging.endpoint import Policy
 from critic_jax.judging.judgment import Judgment, Order
 from critic_jax.judging.lines import JudgeLine, read_judge_lines
@@ -92,6 +92,10 @@ def judge_file(
         for line in lines
         for o in (("ab", "ba") if order == "both" and line.pairwise else ("ab",))
     ]
+    if results.done:  # told before the model is loaded, and where it need not be
+        known = on_first(partial(_known, model, endpoint, policy, memory, settings))
+        if known is not None:
+            results.check_fingerprint(known)
     usage: dict[str, Any] = {}
     undone = [one for one in wanted if one.key not in results.done]
     waiting = by_key(undone, lambda one: one.line.images)
@@ -342,6 +346,20 @@ def _load(
         if value is not None:
             raise InputError(f"{name}: an endpoint takes none; leave it out")
     return RemoteCritic(endpoint, model, policy or Policy(), **given)
+
+
+def _known(
+    model: str,
+    endpoint: str | None,
+    policy: Policy | None,
+    memory: int | None,
+    settings: dict[str, Any],
+) -> str | None:
+    """The judge's fingerprint, where it is known without loading a model."""
+    if endpoint is not None:
+        return _load(model, endpoint, policy, memory, settings).fingerprint
+    seed = {} if settings.get("temperature") else {"seed": None}
+    return known_fingerprint(model, **{**settings, **seed})
 
 
 def _check_relative(lines: Sequence[JudgeLine], relative: Relative | None, path: Path) -> None:

@@ -10,7 +10,14 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from critic_jax.checkpoints import Checkpoint, load_checkpoint, model_name, prescribed, read_sizes
+from critic_jax.checkpoints import (
+    Checkpoint,
+    load_checkpoint,
+    model_name,
+    prescribed,
+    read_sizes,
+    written_fingerprint,
+)
 from critic_jax.checkpoints.weights import ParamPath
 from critic_jax.data.encode import prepare_pictures, prompt_path
 from critic_jax.imaging import Visual
@@ -55,9 +62,7 @@ class Critic(Judge):
         self._settings = prescribed(checkpoint.meta)
         self._settings |= {name: value for name, value in settings.items() if value is not None}
         self.sampling()  # a setting that is out of range is told before the model runs
-        as_held: dict[str, str] = {} if weights == "full" else {"weights": weights}
-        as_held |= {} if dtype == "float32" else {"dtype": dtype}
-        self.fingerprint = checkpoint.fingerprint(**self._settings, **as_held)
+        self.fingerprint = checkpoint.fingerprint(**self._settings, **_as_held(weights, dtype))
         model = assemble(checkpoint.config, checkpoint.params, jnp.dtype(dtype))
         tokenizer = checkpoint.tokenizer
         self.engine = Engine(
@@ -133,3 +138,21 @@ class Critic(Judge):
     ) -> list[Judgment]:
         """Judge many at once; results in the order given."""
         return judge(self, asks, asking, self.sampling())
+
+
+def known_fingerprint(
+    path: str | os.PathLike[str],
+    weights: WeightFormat = "full",
+    dtype: SamplingDtype | None = None,
+    **settings: Any,
+) -> str | None:
+    """The fingerprint of `Critic.load` with the same arguments, where it is known without loading
+    (`written_fingerprint`)."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    return written_fingerprint(path, **given, **_as_held(weights, dtype or usual_dtype()))
+
+
+def _as_held(weights: WeightFormat, dtype: SamplingDtype) -> dict[str, str]:
+    """How a model is held, where its verdicts may differ with it."""
+    held: dict[str, str] = {} if weights == "full" else {"weights": weights}
+    return held if dtype == "float32" else held | {"dtype": dtype}

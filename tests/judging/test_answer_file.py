@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tiny_critic import tiny_checkpoint
 
+from critic_jax.checkpoints import save_checkpoint
 from critic_jax.cli import main
 from critic_jax.errors import InputError
 from critic_jax.files import write_json_lines
@@ -108,6 +109,27 @@ def test_a_crash_while_the_best_are_chosen_keeps_what_was_done(
     assert list(output.parent.iterdir()) == [output] and len(engine.asked) == 3 + 8
     with pytest.raises(InputError, match="judge is tiny, not as usual; name another output"):
         generate_file(str(critic_folder), source, output, n=2, temperature=0.7, top_p=0.9)
+
+
+@pytest.mark.parametrize("judged", [False, True])
+def test_answers_that_are_all_there_may_be_of_another_model_by_now(
+    judged: bool, script: Any, pictures: Path
+) -> None:
+    model, judge = pictures / "m" / "tiny", pictures / "j" / "judge"
+    for folder in (model, judge):
+        save_checkpoint(folder, tiny_checkpoint())
+    script(lambda prompt: "7 5" if "[Assistant 1]" in prompt else say(prompt), model)
+    source = write_json_lines(pictures / "in.jsonl", LINES)
+    output = pictures / "out" / "a.jsonl"
+    how: dict[str, Any] = {"best_of": 2, "judge": str(judge)} if judged else {}
+    generate_file(str(model), source, output, **how)
+    generate_file(str(model), source, output, **how)
+    before = output.read_bytes()
+    save_checkpoint(judge if judged else model, tiny_checkpoint(seed=1))
+    name = "judge_fingerprint" if judged else "fingerprint"
+    with pytest.raises(InputError, match=f"holds answers of a 'tiny' with the {name} "):
+        generate_file(str(model), source, output, **how)
+    assert output.read_bytes() == before
 
 
 def test_without_an_output_answers_are_printed(

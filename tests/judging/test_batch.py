@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tiny_critic import tiny_checkpoint
 
+from critic_jax.checkpoints import save_checkpoint
 from critic_jax.cli import main
 from critic_jax.errors import InputError
 from critic_jax.files import write_json_lines
@@ -195,6 +196,23 @@ def test_results_of_other_weights_or_settings_are_not_gone_on_with(
     before, asked = output.read_bytes(), len(engine.asked)
     with pytest.raises(InputError, match="holds judgments of a 'tiny' with the fingerprint "):
         judge_file(str(prescribing), source, output, repetition_penalty=1.0)
+    assert len(engine.asked) == asked and output.read_bytes() == before
+
+
+def test_results_that_are_all_there_may_be_of_another_model_by_now(
+    source: Path, tmp_path: Path, script: Any, prescribing: Path
+) -> None:
+    engine = script(say, prescribing)
+    output = tmp_path / "out.jsonl"
+    judge_file(str(prescribing), source, output)
+    before, asked = output.read_bytes(), len(engine.asked)
+    others: list[dict[str, Any]] = [{"weights": "int8"}, {"dtype": "bfloat16"}]
+    for settings in [*others, {"max_new_tokens": 7}]:
+        with pytest.raises(InputError, match="holds judgments of a 'tiny' with the fingerprint "):
+            judge_file(str(prescribing), source, output, **settings)
+    save_checkpoint(prescribing, tiny_checkpoint(seed=1))
+    with pytest.raises(InputError, match="holds judgments of a 'tiny' with the fingerprint "):
+        judge_file(str(prescribing), source, output)
     assert len(engine.asked) == asked and output.read_bytes() == before
 
 
