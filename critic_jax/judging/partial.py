@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, TextIO
 
 from critic_jax.data import read_json_lines
-from critic_jax.errors import InputError
+from critic_jax.errors import InputError, WorkError
 from critic_jax.files import write_atomically
 from critic_jax.hosts import is_first
 from critic_jax.judging.judgment import Order
@@ -26,8 +27,9 @@ SYNC_SECONDS = 1.0
 class Partial:
     """The results so far of one output: `output` + ".partial", or the output of an earlier run.
 
-    done: what has a result. It is a context manager that opens the file for `write`. Of several
-    processes the first makes it, and the others get what it knows: they write nothing.
+    done: what has a result. It is a context manager that opens the file for `write`, and keeps
+    other runs away from it until `finish` or an error. Of several processes the first makes it, and
+    the others get what it knows: they write nothing.
     """
 
     def __init__(
@@ -45,7 +47,10 @@ class Partial:
         self.done: set[Key] = set()
         self._prints: dict[str, set[str]] = {"fingerprint": set(), "judge_fingerprint": set()}
         output.parent.mkdir(parents=True, exist_ok=True)
+        self._written: set[Key] = set()
+        self._file: TextIO | None = None
         if self.path.exists():
+            self._open("r").close()
             written = self.path.read_bytes()
             if not written.endswith(b"\n"):
                 write_atomically(self.path, written[: written.rfind(b"\n") + 1].decode())
@@ -53,6 +58,22 @@ class Partial:
         elif output.exists():
             self._take_up(output)
             write_atomically(self.path, output.read_text(encoding="utf-8"))
+        self._size = self.path.stat().st_size if self.path.exists() else 0
+
+    def _open(self, mode: Literal["r", "a"]) -> TextIO:
+        """The file, as the only run that has it open."""
+        file = self.path.open(mode, encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise InputError(
+                f"{self.path}: another run is writing to it; wait for its end, or name another "
+                "output"
+            ) from None
+        except OSError:  # a disk that knows no locks
+            pass
+        return file
 
     def _take_up(self, source: Path) -> None:
         for number, fields in read_json_lines(source):
@@ -88,9 +109,18 @@ class Partial:
 
     def __enter__(self) -> Self:
         if is_first():
-            self._file = self.path.open("a", encoding="utf-8")
-            self._synced = time.monotonic()
+            self._begin()
         return self
+
+    def _begin(self) -> None:
+        self._file = self._open("a")
+        self._synced = time.monotonic()
+        if self._size != (now := os.fstat(self._file.fileno()).st_size):
+            if now:
+                self._file.close()
+            else:
+                self.finish()
+            raise WorkError(f"{self.path}: another run has used it; run the same command again")
 
     def __exit__(
         self,
@@ -100,29 +130,43 @@ class Partial:
     ) -> None:
         if not is_first():
             return
+        assert self._file is not None
         self._sync()
-        self._file.close()
-        if not self.path.stat().st_size:
+        if not os.fstat(self._file.fileno()).st_size:
             self.finish()
+        elif error is not None:
+            self._file.close()
 
     def write(self, fields: Mapping[str, Any]) -> None:
         """Add a result; a kill from here on does not lose it."""
         if not is_first():
             return
+        assert self._file is not None
         self._file.write(json.dumps(fields, ensure_ascii=False) + "\n")
         self._file.flush()
+        self._written.add(key_of(fields))
         if time.monotonic() - self._synced >= SYNC_SECONDS:
             self._sync()
 
     def _sync(self) -> None:
+        assert self._file is not None
         os.fsync(self._file.fileno())
         self._synced = time.monotonic()
 
     def results(self, wanted: Sequence[Key], keep_others: bool) -> list[dict[str, Any]]:
-        """The results in the order wanted; the others behind them, if they are kept."""
-        if not self.path.exists():
-            return []
-        found = {key_of(fields): fields for _, fields in read_json_lines(self.path)}
+        """The results in the order wanted; the others behind them, if they are kept.
+
+        Raises WorkError where one that was there is gone: files may be moved while a run lasts.
+        """
+        there = self.path.exists()
+        found = (
+            {key_of(fields): fields for _, fields in read_json_lines(self.path)} if there else {}
+        )
+        if lost := (self.done | self._written) - found.keys():
+            raise WorkError(
+                f"{self.path}: {len(lost)} results are gone from it, another run may have taken "
+                "them; run the same command again"
+            )
         results = [fields for key in wanted if (fields := found.pop(key, None)) is not None]
         return [*results, *found.values()] if keep_others else results
 
@@ -130,6 +174,8 @@ class Partial:
         """Remove the file: its results stand in the output."""
         if is_first():
             self.path.unlink(missing_ok=True)
+            if self._file is not None:
+                self._file.close()
 
 
 def _words(how: Any) -> str:

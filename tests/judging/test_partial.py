@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from critic_jax.errors import InputError, WorkError
 from critic_jax.judging import partial as room
 from critic_jax.judging.partial import SYNC_SECONDS, Partial
 
@@ -39,3 +40,35 @@ def test_an_error_keeps_what_was_written(synced: list[int], tmp_path: Path) -> N
     kept = (tmp_path / "out.jsonl.partial").read_text().splitlines()
     assert [json.loads(line)["id"] for line in kept] == ["a"]
     assert Partial(tmp_path / "out.jsonl", "m", {}).done == {("a", "ab")}
+
+
+def test_two_runs_do_not_write_at_a_time(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    late = Partial(output, "m", {})
+    with Partial(output, "m", {}) as partial:
+        partial.write({"id": "a", "model": "m"})
+        for begin in (lambda: Partial(output, "m", {}), late.__enter__):
+            with pytest.raises(InputError, match=r"out\.jsonl\.partial: another run is writing"):
+                begin()
+    with pytest.raises(InputError, match="another run is writing"):  # until its end
+        Partial(output, "m", {})
+    assert partial.results([("a", "ab")], keep_others=False) == [{"id": "a", "model": "m"}]
+    partial.finish()
+    assert not list(tmp_path.iterdir())
+    with late:
+        late.write({"id": "b", "model": "m"})
+    late.finish()
+
+
+def test_what_another_run_took_away_is_not_passed_over(tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    with pytest.raises(RuntimeError), Partial(output, "m", {}) as partial:
+        partial.write({"id": "a", "model": "m"})
+        raise RuntimeError
+    late, later = Partial(output, "m", {}), Partial(output, "m", {})
+    partial.finish()  # all was there for another run, which is through
+    with pytest.raises(WorkError, match=r"partial: another run has used it; run the same"):
+        late.__enter__()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(WorkError, match=r"1 results are gone from it, another run may have"):
+        later.results([("a", "ab")], keep_others=False)
