@@ -4,6 +4,7 @@ Both console scripts, `critic-jax` and `critic-data`, are a table of verbs given
 Exit codes: 0 done, 1 the work failed, 2 the command or an input is wrong, 130 interrupted.
 """
 
+import atexit
 import dataclasses
 import difflib
 import os
@@ -81,6 +82,9 @@ def _dispatch(
     program: str, about: str, verbs: Mapping[str, Verb], argv: Sequence[str] | None
 ) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
+    interrupted: list[bool] = []
+    if argv is None:
+        atexit.register(_end_at_once, interrupted)
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview(program, about, verbs))
         return 0
@@ -110,7 +114,17 @@ def _dispatch(
         return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
+        interrupted.append(True)
         return 130
+
+
+def _end_at_once(interrupted: list[bool]) -> None:
+    """End an interrupted process when all that was registered later is through: what JAX still
+    computes then would crash while the interpreter is taken down."""
+    if interrupted:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
 
 
 def _read_options(program: str, verb: Verb, arguments: list[str]) -> Any:

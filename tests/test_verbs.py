@@ -126,6 +126,30 @@ def test_an_interrupt_is_exit_code_130(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == "prog: interrupted\n"
 
 
+def test_an_interrupted_process_is_not_taken_down_under_what_it_computes() -> None:
+    """What is registered before the verb stands for the crash that may come behind it."""
+    program = """if True:
+        import atexit, os, sys
+        from dataclasses import dataclass
+        from critic_jax.verbs import Verb, dispatch
+        atexit.register(os._exit, 139)
+
+        @dataclass
+        class Options:
+            "Work."
+
+        def run(_):
+            atexit.register(print, "tidied up")
+            raise KeyboardInterrupt
+
+        sys.argv = ["prog", "work"]
+        sys.exit(dispatch("prog", "About it.", {"work": Verb("work", Options, run)}))
+    """
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "tidied up\n")
+    assert done.stderr == "prog: interrupted\n"
+
+
 def test_a_fault_of_the_program_passes_through() -> None:
     with pytest.raises(ZeroDivisionError):
         Program(ZeroDivisionError())("count", "--path", "x")
