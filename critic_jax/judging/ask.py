@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 from PIL import Image
 
@@ -225,6 +225,8 @@ class Judge(ABC):
         verdict alone where two scores open the answer, else with reasons. Raises InputError for
         answers or pairs that are no such.
         """
+        if isinstance(responses, str):
+            raise InputError("responses is a text; it should be a list of the answers' texts")
         known = get_template(template)
         relative = check_relative(known, relative)
         chosen = ordered_pairs(len(responses), pairs)
@@ -245,5 +247,7 @@ class Judge(ABC):
         criteria: str | None,
         order: Order,
     ) -> Ask:
+        if order not in get_args(Order):
+            raise InputError(f"order is {order!r}; it should be 'ab' or 'ba'")
         filled = {**texts, "reference": reference, "criteria": criteria}
         return Ask(self.visuals(image), get_template(template), filled, order)

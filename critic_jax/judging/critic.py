@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from critic_jax.checkpoints import (
 )
 from critic_jax.checkpoints.weights import ParamPath
 from critic_jax.data.encode import prepare_pictures, prompt_path
+from critic_jax.errors import InputError
 from critic_jax.imaging import Visual
 from critic_jax.judging.ask import Ask, Asking, Judge, Pictures
 from critic_jax.judging.asking import judge
@@ -56,6 +57,12 @@ class Critic(Judge):
         **settings: Any,
     ) -> None:
         dtype = dtype or usual_dtype()
+        for what, given, kinds in (
+            ("weights", weights, get_args(WeightFormat)),
+            ("dtype", dtype, get_args(SamplingDtype)),
+        ):
+            if given not in kinds:
+                raise InputError(f"{what} is {given!r}; it should be {' or '.join(kinds)}")
         self.name = name
         self.geometry = checkpoint.geometry
         self.tokenizer = checkpoint.tokenizer

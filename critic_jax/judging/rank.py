@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from critic_jax.errors import InputError
 from critic_jax.judging.both_orders import OrderSummary, order_summary
@@ -125,9 +125,12 @@ def ordered_pairs(
 def check_relative(template: Template, relative: Relative | None) -> Relative:
     """What to make relative scores of: as given, or scores where the template asks for two.
 
-    Raises InputError for a template that compares no two answers, and for scores where it asks for
-    none.
+    Raises InputError for a template that compares no two answers, for scores where it asks for
+    none, and for another word.
     """
+    if relative is not None and relative not in get_args(Relative):
+        words = ", ".join(map(repr, get_args(Relative)))
+        raise InputError(f"relative is {relative!r}; it should be one of {words}")
     if template.kind != "pairwise":
         raise InputError(
             f"template {template.name} compares no two answers; rank with a pairwise template, "

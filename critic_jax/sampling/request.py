@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from critic_jax.errors import InputError
 from critic_jax.sampling.choose import Sampling
 from critic_jax.sampling.completion import Answer, Completion
 from critic_jax.sampling.guide import Guide
@@ -67,7 +68,12 @@ def requests_of(
     guides: Sequence[Guide | None] | None,
     watch: Callable[[Request], None] | None = None,
 ) -> list[Request]:
-    """The requests of one call: prompts that are equal get different answers."""
+    """The requests of one call: prompts that are equal get different answers.
+
+    Raises InputError for fewer than one answer to each.
+    """
+    if n < 1:
+        raise InputError(f"n is {n}; it must be at least 1")
     guided = guides or [None] * len(prompts)
     return [
         Request(prompt, sampling, n, guide, identity, watch)

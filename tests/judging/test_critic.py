@@ -63,6 +63,16 @@ def test_generate_takes_the_settings_of_the_sampler(critic: Critic, picture: Pat
     for name, value in (("temperature", math.inf), ("repetition_penalty", math.nan)):
         with pytest.raises(InputError, match=rf"^{name} is {value}; it must be .* and finite$"):
             critic.generate(picture, "Which digit?", **{name: value})
+    with pytest.raises(InputError, match=r"^n is 0; it must be at least 1$"):
+        critic.generate(picture, "Which digit?", n=0)
+
+
+def test_words_that_mean_nothing_are_not_passed_over(critic: Critic, critic_folder: Path) -> None:
+    with pytest.raises(InputError, match="order is 'both'; it should be 'ab' or 'ba'"):
+        critic.compare(None, "Which?", "a", "b", order="both")  # type: ignore[arg-type]
+    for name, right in (("weights", "full or int8"), ("dtype", "float32 or bfloat16")):
+        with pytest.raises(InputError, match=f"^{name} is 'int4'; it should be {right}$"):
+            Critic.load(critic_folder, **{name: "int4"})
 
 
 def test_a_random_model_gives_a_judgment_without_a_verdict(critic: Critic) -> None:

@@ -144,3 +144,7 @@ def test_wrong_rankings_are_refused(critic_folder: Path, script: Any) -> None:
         critic.rank(None, "Which?", ["a", "b"], template="critic-pointwise")
     with pytest.raises(InputError, match="mt-bench asks for no scores"):
         critic.rank(None, "Which?", ["a", "b"], template="mt-bench", relative="scores")
+    with pytest.raises(InputError, match="relative is 'margin'; it should be one of 'scores', "):
+        critic.rank(None, "Which?", ["a", "b"], relative="margin")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="responses is a text; it should be a list"):
+        critic.rank(None, "Which?", "ab")
