@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from critic_jax.data import scan_json_lines
-from critic_jax.data.records import picture_sources
+from critic_jax.data.records import picture_sources, record_id
 from critic_jax.errors import InputError
 from critic_jax.judging.partial import Key
 from critic_jax.text import leading_markers
@@ -72,13 +72,11 @@ def reject(
 def _prompt(fields: dict[str, Any], where: str, number: int, folder: Path) -> Prompt:
     if "conversations" in fields and "prompt" not in fields:
         fields = fields | {"prompt": _last_question(fields)}
-    for field in ("id", "prompt"):
-        if not isinstance(fields.get(field), str):
-            raise InputError(f"field '{field}' is missing or no text; a line holds id and prompt")
+    name = record_id(fields)
+    if not isinstance(fields.get("prompt"), str):
+        raise InputError("field 'prompt' is missing or no text; a line holds id and prompt")
     images = picture_sources(fields, folder)
-    return Prompt(
-        fields["id"], number, where, images, leading_markers(fields["prompt"], len(images))
-    )
+    return Prompt(name, number, where, images, leading_markers(fields["prompt"], len(images)))
 
 
 def _last_question(fields: Mapping[str, Any]) -> str:

@@ -147,7 +147,8 @@ def test_without_an_output_answers_are_printed(
     [
         ('{"id": "x"', "line 2: not valid JSON ("),
         ({"id": "x"}, "line 2: field 'prompt' is missing or no text"),
-        ({"prompt": "x"}, "line 2: field 'id' is missing or no text"),
+        ({"prompt": "x"}, "line 2: field 'id' is missing; every record needs one"),
+        ({"id": "", "prompt": "x"}, "line 2: field 'id' is ''; it should be a text that is not"),
         ({"id": "one", "prompt": "x"}, "line 2: id 'one' is taken by line 1"),
         ({"id": "x", "prompt": "x", "image": "gone.png"}, "gone.png: no such file"),
         ({"id": "x", "prompt": "<image> <image> x", "image": "0.png"}, "2 <image> markers and 1"),

@@ -38,6 +38,11 @@ def test_a_line_asks_its_last_question(
     assert rejected == [] and prompt.where.endswith("line 1")
 
 
+def test_an_id_may_be_a_number_as_in_records(tmp_path: Path) -> None:
+    file = write_json_lines(tmp_path / "p.jsonl", [{"id": 7, "prompt": "Which?"}])
+    assert [prompt.id for prompt in read_prompts(file)[0]] == ["7"]
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
