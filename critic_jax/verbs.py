@@ -97,7 +97,10 @@ def _dispatch(
         if verb is None:
             raise InputError(_unknown(name, verbs, program))
         if verb.verbs is not None:
-            return dispatch(f"{program} {name}", verb.options.__doc__ or "", verb.verbs, arguments)
+            about = verb.options.__doc__ or ""
+            code = dispatch(f"{program} {name}", about, verb.verbs, arguments)
+            interrupted += [True] * (code == 130)
+            return code
         options = _read_options(f"{program} {name}", verb, arguments)
         _check_output(options)
         return verb.run(options) or 0

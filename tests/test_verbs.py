@@ -126,12 +126,13 @@ def test_an_interrupt_is_exit_code_130(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == "prog: interrupted\n"
 
 
-def test_an_interrupted_process_is_not_taken_down_under_what_it_computes() -> None:
+@pytest.mark.parametrize("words", [["work"], ["all", "work"]])
+def test_an_interrupted_process_is_not_taken_down_under_what_it_computes(words: list[str]) -> None:
     """What is registered before the verb stands for the crash that may come behind it."""
     program = """if True:
         import atexit, os, sys
         from dataclasses import dataclass
-        from critic_jax.verbs import Verb, dispatch
+        from critic_jax.verbs import Verb, dispatch, family
         atexit.register(os._exit, 139)
 
         @dataclass
@@ -142,12 +143,14 @@ def test_an_interrupted_process_is_not_taken_down_under_what_it_computes() -> No
             atexit.register(print, "tidied up")
             raise KeyboardInterrupt
 
-        sys.argv = ["prog", "work"]
-        sys.exit(dispatch("prog", "About it.", {"work": Verb("work", Options, run)}))
+        verbs = {"work": Verb("work", Options, run)}
+        verbs["all"] = family("work", Options, dict(verbs))
+        sys.exit(dispatch("prog", "About it.", verbs))
     """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    command = [sys.executable, "-c", program, *words]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (130, "tidied up\n")
-    assert done.stderr == "prog: interrupted\n"
+    assert done.stderr.startswith("prog") and done.stderr.endswith(": interrupted\n")
 
 
 def test_a_fault_of_the_program_passes_through() -> None:
