@@ -13,7 +13,7 @@ _NO_ROOM = ("No space left", "File too large", "quota exceeded")
 
 
 @contextlib.contextmanager
-def told_if_full(folder: Path) -> Iterator[None]:
+def told_if_full(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Turn a full disk, or a file-size limit, into a WorkError that says what to do."""
     try:
         yield

@@ -20,6 +20,7 @@ import tyro
 
 from critic_jax import __version__
 from critic_jax.errors import InputError, Stopped, WorkError
+from critic_jax.files import told_if_full
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def _dispatch(
             return code
         options = _read_options(f"{program} {name}", verb, arguments)
         _check_output(options)
-        return verb.run(options) or 0
+        with told_if_full(getattr(options, "output", None) or Path()):
+            return verb.run(options) or 0
     except InputError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2

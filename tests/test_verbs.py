@@ -121,6 +121,16 @@ def test_a_wrong_input_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture
     assert (out, err) == ("", "prog: error: in.jsonl line 7: not valid JSON\n")
 
 
+def test_a_full_disk_is_one_line_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    program = Program(OSError(28, "No space left on device"))
+    assert program("count", "--path", "x") == 1
+    said = capsys.readouterr().err
+    assert said == (
+        "prog: error: .: no room left to write (No space left); make room and run the same "
+        "command again\n"
+    )
+
+
 def test_an_interrupt_is_exit_code_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert Program(KeyboardInterrupt())("count", "--path", "x") == 130
     assert capsys.readouterr().err == "prog: interrupted\n"

@@ -154,6 +154,8 @@ def judgments_folder(given: Path | None, none: bool) -> Path | None:
     """Where judgments are cached: a folder that is given, else the one that all runs share."""
     if none and given is not None:
         raise InputError("--cache and --no-cache exclude each other; give one of them")
+    if given is not None and given.exists() and not given.is_dir():
+        raise InputError(f"--cache {given}: is a file; it should be a folder")
     return None if none else given or cache_root() / "judgments"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -135,7 +136,8 @@ class Partial:
         if not os.fstat(self._file.fileno()).st_size:
             self.finish()
         elif error is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # of a full disk, again for what is not written
+                self._file.close()
 
     def write(self, fields: Mapping[str, Any]) -> None:
         """Add a result; a kill from here on does not lose it."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,27 @@ def test_a_crash_in_the_middle_keeps_what_was_judged(
     assert len(engine.asked) == 3  # nine were written before the crash
 
 
+def test_a_full_disk_is_one_line_and_keeps_what_was_judged(
+    source: Path, critic_folder: Path, script: Any, tmp_path: Path, capsys: Any
+) -> None:
+    engine = script(say)
+    output = tmp_path / "out" / "r.jsonl"
+    words = ["judge", "--model", str(critic_folder), "--input", str(source), "--no-cache"]
+    words += ["--output", str(output)]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        assert main(words) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and f"{output}: no room left to write (File too large)" in error
+    assert output.with_name("r.jsonl.partial").stat().st_size == 1000 and not output.exists()
+    before = len(engine.asked)
+    assert main(words) == 0 and len(results(output)) == 8
+    assert 0 < len(engine.asked) - before < 8
+
+
 def test_files_with_nothing_to_judge(critic_folder: Path, script: Any, tmp_path: Path) -> None:
     script(say)
     source = tmp_path / "empty.jsonl"
@@ -327,6 +349,8 @@ def test_what_was_judged_before_is_taken_from_the_cache(
     assert len([p for p in (tmp_path / "own").rglob("*") if p.is_file()]) == 12
     assert main([*words, "--output", str(outputs[0]), "--no-cache", "--cache", "x"]) == 2
     assert "--cache and --no-cache exclude each other" in capsys.readouterr().err
+    assert main([*words, "--output", str(outputs[0]), "--cache", str(source)]) == 2
+    assert f"--cache {source}: is a file; it should be a folder" in capsys.readouterr().err
 
 
 def test_sampling_makes_another_judge(
