@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from critic_jax.errors import WorkError
+from critic_jax.errors import InputError, WorkError
 
 _NO_ROOM = ("No space left", "File too large", "quota exceeded")
 
@@ -25,6 +25,18 @@ def told_if_full(folder: str | os.PathLike[str]) -> Iterator[None]:
         raise WorkError(
             f"{folder}: no room left to write ({words}); make room and run the same command again"
         ) from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder to write to, where there is none. Raises InputError where there can be none."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be made a folder ({error.strerror}); name another place to write to"
+        ) from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: may not be written to; name another place")
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> Path:

@@ -30,12 +30,18 @@ class GivenFile(ABC):
     any_answer = False
 
     def __init__(self, path: Path) -> None:
+        """Raises InputError for a file that is wrong: now, and not after hours of sampling."""
         self.path = path
         self.name = path.name
+        on_first(self._read)
 
     def rewards(self, answers: Sequence[Answers], folder: Path) -> list[Rewards]:
         """As `RewardSource.rewards`."""
         return on_first(lambda: [self._of(one) for one in answers])
+
+    @abstractmethod
+    def _read(self) -> None:
+        """Read the file."""
 
     @abstractmethod
     def _of(self, one: Answers) -> Rewards:
@@ -79,6 +85,9 @@ class ScoreFile(GivenFile):
                 raise InputError(f"{place}: another score of an answer that has one already")
         return scores
 
+    def _read(self) -> None:
+        _ = self._scores
+
     def _of(self, one: Answers) -> Rewards:
         values = []
         for text in one.responses:
@@ -114,6 +123,9 @@ class PreferenceFile(GivenFile):
             assert won is not None
             compared[name].append((fields["response_a"], fields["response_b"], won))
         return compared
+
+    def _read(self) -> None:
+        _ = self._compared
 
     def _of(self, one: Answers) -> Rewards:
         found: dict[str, float] = {}

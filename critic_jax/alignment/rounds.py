@@ -29,17 +29,20 @@ from critic_jax.compiled import keep_compiled
 from critic_jax.data import read_json_lines
 from critic_jax.data.pairs import make_pair
 from critic_jax.errors import InputError, WorkError
-from critic_jax.files import write_json, write_json_lines
+from critic_jax.files import make_folder, write_json, write_json_lines
 from critic_jax.hosts import on_first
 from critic_jax.judging.answer_file import generate_file
 from critic_jax.judging.lines import image_field
 from critic_jax.judging.memory import parse_bytes
 from critic_jax.judging.prompts import Prompt, read_prompts
 from critic_jax.remote import fetched, url_of
+from critic_jax.sharding import make_mesh
 from critic_jax.training.begun import Begun
 from critic_jax.training.config import AlignConfig, DpoConfig
-from critic_jax.training.dpo import loss_of
+from critic_jax.training.dpo import check_pairs, loss_of
 from critic_jax.training.loop import train
+from critic_jax.training.options import step_options
+from critic_jax.training.profile import Profile
 
 MANIFEST = "round.json"
 
@@ -64,6 +67,7 @@ def align(config: AlignConfig, report: Callable[[Path], Path] | None = None) -> 
             raise InputError(f"{data}: holds no prompts")
         begun = Begun(output, going_on=(output / "round_1").exists())
         begun.check(config)
+        make_folder(output)
         begun.keep(config, _digest(prompts))
         return prompts
 
@@ -82,11 +86,10 @@ def _checked(config: AlignConfig) -> RewardSource:
     """The source of rewards. Raises InputError for values that make no sense."""
     if url := url_of(config.output):
         raise InputError(f"output {url}: rounds need a folder, here or of a bucket that is mounted")
-    if config.rounds < 1:
-        raise InputError(f"rounds is {config.rounds}; it must be at least 1")
-    if config.compared < 0:
-        raise InputError(f"compared is {config.compared}; it must be 0 or more")
+    check_pairs(config)
     loss_of(config)
+    step_options(config, make_mesh(config.data_parallel, config.fsdp, config.tensor))
+    Profile(config.profile, Path(config.output))
     if config.reference not in ("round", "original"):
         find_model(config.reference)
     Limits(config.min_margin, config.max_unparsed)

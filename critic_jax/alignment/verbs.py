@@ -125,8 +125,8 @@ def pairs(options: PairsOptions) -> None:
     from critic_jax.judging.memory import parse_bytes
 
     words = options.join() | {"memory": parse_bytes(options.memory)}
-    source = make_source(Wish(**{field.name: words[field.name] for field in fields(Wish)}))
     limits = Limits(options.min_margin, options.max_unparsed)
+    source = make_source(Wish(**{field.name: words[field.name] for field in fields(Wish)}))
     found = pairs_file(options.input, options.rollouts, options.output, source, limits)
     if options.leads:
         show(found, as_json=options.json)

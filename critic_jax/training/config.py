@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import runpy
+import traceback
 from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +15,7 @@ import tyro
 
 from critic_jax.data.selection import Part
 from critic_jax.errors import InputError
+from critic_jax.training.values import check_values
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class TrainConfig:
     """Supervised fine-tuning of a critic.
 
     A step holds `global_batch` records in at most `rows` rows of `row_tokens` tokens and
-    `row_tiles` tiles.
+    `row_tiles` tiles. Raises InputError for a value that makes no sense by itself.
     """
 
     init: str
@@ -91,6 +94,9 @@ class TrainConfig:
     """newest states that are kept"""
     profile: str = ""
     """steps to trace into output/profile: 10:13 for 10, 11 and 12"""
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 @dataclass(frozen=True)
@@ -175,9 +181,11 @@ def read_config(name: str, overrides: list[str], *kinds: type[Any]) -> Any:
     """The config of a Python file (a path, or the name of a packaged one).
 
     `overrides` are words `--field value`. The file defines `config`, of one of the classes `kinds`.
-    Raises InputError for an unknown file or field.
+    Raises InputError for an unknown file or field, a file that fails, and a value without sense.
     """
     path = Path(name)
+    if path.is_dir():
+        raise InputError(f"{name}: is a folder; a config is a Python file")
     if not path.exists():
         packaged = files("critic_configs")
         modules = [p.name for p in packaged.iterdir() if p.name.endswith(".py")]
@@ -185,7 +193,7 @@ def read_config(name: str, overrides: list[str], *kinds: type[Any]) -> Any:
         if name not in known:
             raise InputError(f"no config {name}: neither a file nor one of {', '.join(known)}")
         path = Path(str(packaged.joinpath(f"{name}.py")))
-    config = runpy.run_path(str(path)).get("config")
+    config = _run(path, kinds).get("config")
     if type(config) not in kinds:
         right = " or ".join(f"{kind.__module__}.{kind.__name__}" for kind in kinds)
         raise InputError(f"{path}: must define `config`, a {right}")
@@ -201,13 +209,35 @@ def read_config(name: str, overrides: list[str], *kinds: type[Any]) -> Any:
     )
 
 
+def _run(path: Path, kinds: tuple[type[Any], ...]) -> dict[str, Any]:
+    """What a config's file defines. Raises InputError that names the line where it fails."""
+    try:
+        return runpy.run_path(str(path))
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((f.lineno for f in reversed(frames) if f.filename == str(path)), None)
+        said = str(error)
+        if isinstance(error, SyntaxError):
+            line, said = error.lineno, f"is no Python ({error.msg})"
+        elif unknown := re.match(r"(\w+)\.__init__\(\) .* keyword argument '(\w+)'", said):
+            hints = [_hint(unknown[2], kind) for kind in kinds if kind.__name__ == unknown[1]]
+            said = f"{unknown[1]} has no field {unknown[2]}{''.join(hints)}"
+        elif not isinstance(error, InputError):
+            said = f"{type(error).__name__}: {said}"
+        raise InputError(f"{path}{f' line {line}' if line else ''}: {said}") from None
+
+
 def _check_fields(overrides: list[str], kind: type[Any]) -> None:
-    names = [f.name for f in fields(kind)]
     for word in overrides:
         if not word.startswith("--") or word == "--help":
             continue
         field = word[2:].split("=")[0].replace("-", "_")
-        if field not in names:
-            near = difflib.get_close_matches(field, names, 1)
-            hint = f"; did you mean --{near[0]}?" if near else f"; fields: {', '.join(names)}"
-            raise InputError(f"no field --{field}{hint}")
+        if field not in (f.name for f in fields(kind)):
+            raise InputError(f"no field --{field}{_hint(field, kind, '--')}")
+
+
+def _hint(field: str, kind: type[Any], dashes: str = "") -> str:
+    """What the field that there is not may have been meant to be."""
+    names = [f.name for f in fields(kind)]
+    near = difflib.get_close_matches(field, names, 1)
+    return f"; did you mean {dashes}{near[0]}?" if near else f"; fields: {', '.join(names)}"

@@ -9,6 +9,7 @@ Letters: B rows, S tokens, P pairs that a row may hold, K sums that a row may ho
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -51,7 +52,7 @@ class DpoLoss:
 
 def loss_of(config: DpoConfig) -> DpoLoss:
     """What a config asks for. Raises InputError for values that make no sense."""
-    if not config.beta > 0:
+    if not 0 < config.beta < math.inf:
         raise InputError(f"beta {config.beta}: it should be above 0")
     if not 0 <= config.label_smoothing < 0.5:
         raise InputError(f"label_smoothing {config.label_smoothing}: it should be 0 to below 0.5")
@@ -60,11 +61,26 @@ def loss_of(config: DpoConfig) -> DpoLoss:
             f"label_smoothing {config.label_smoothing}: the {config.loss} loss has none"
         )
     for name in ("alpha", "gamma"):
-        if not getattr(config, name) >= 0:
+        if not 0 <= getattr(config, name) < math.inf:
             raise InputError(f"{name} {getattr(config, name)}: it should be 0 or above")
     if not (config.alpha or config.gamma):
         raise InputError("alpha and gamma are both 0: nothing to learn from")
     return DpoLoss(config.loss, config.beta, config.label_smoothing, config.alpha, config.gamma)
+
+
+def check_pairs(config: DpoConfig) -> None:
+    """Raises InputError for fields that have no meaning for pairs."""
+    if config.parts or not config.data:
+        raise InputError("give data, a file of pairs; parts are of imported critic records")
+    if config.loss_mean != "record":
+        raise InputError(
+            f"loss_mean {config.loss_mean!r}: a step's loss is the mean over its pairs; it should "
+            "be 'record'"
+        )
+    if config.validation_judged:
+        raise InputError(
+            f"validation_judged {config.validation_judged}: pairs are not judged; it should be 0"
+        )
 
 
 def dpo_loss(

@@ -56,15 +56,8 @@ def make_rows(config: TrainConfig, encoder: Encoder) -> tuple[PlannedRows, Plann
 def make_pair_rows(config: DpoConfig, encoder: Encoder) -> tuple[PairRows, PairRows | None]:
     """(rows to train on, rows held out or None) of a config's file of pairs.
 
-    Raises InputError for data that is wrong, and for fields that have no meaning for pairs.
+    Raises InputError for data that is wrong.
     """
-    if config.parts or not config.data:
-        raise InputError("give data, a file of pairs; parts are of imported critic records")
-    if config.loss_mean != "record":
-        raise InputError(
-            f"loss_mean {config.loss_mean!r}: a step's loss is the mean over its pairs; it should "
-            "be 'record'"
-        )
     budget = Budget(config.global_batch, config.rows, config.row_tokens, config.row_tiles)
     kept, out = split(read_pairs(fetched(config.data)), config.validation)
     how = config.seed, config.share_trunks, config.drop_oversize

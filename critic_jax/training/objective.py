@@ -14,7 +14,7 @@ from critic_jax.data.encode import Encoder
 from critic_jax.data.rows import PlannedRows
 from critic_jax.models.config import ModelConfig
 from critic_jax.training.config import DpoConfig, TrainConfig
-from critic_jax.training.dpo import loss_of, make_dpo_measure, make_dpo_step
+from critic_jax.training.dpo import check_pairs, loss_of, make_dpo_measure, make_dpo_step
 from critic_jax.training.inputs import make_pair_rows, make_rows
 from critic_jax.training.reference import Load, References
 from critic_jax.training.sft import StepOptions, TrainState, make_step
@@ -80,6 +80,7 @@ class Preferences:
     result = "policy"
 
     def __init__(self, config: DpoConfig) -> None:
+        check_pairs(config)
         self.config, self.loss = config, loss_of(config)
 
     def rows(self, encoder: Encoder) -> tuple[PlannedRows, PlannedRows | None]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from etils import epath
 
 from critic_jax.errors import InputError
+from critic_jax.files import make_folder
 from critic_jax.hosts import is_first, on_each, wait_for_all
 from critic_jax.remote import brought, cache_folder, sent, url_of
 
@@ -40,13 +41,13 @@ class RunFolder:
     def open(self) -> None:
         """Make the folder; behind a URL, bring what earlier starts wrote. All processes must ask.
 
-        Raises InputError for a URL that cannot be read.
+        Raises InputError for a folder that cannot be made, and a URL that cannot be read.
         """
         if self.url is not None and is_first():
             # What an earlier run of that name left on this machine is not to be sent.
             shutil.rmtree(self.here, ignore_errors=True)
         wait_for_all("run folder cleared")
-        self.here.mkdir(parents=True, exist_ok=True)
+        on_each(lambda: make_folder(self.here))
         if (url := self.url) is not None:
             on_each(lambda: brought(url, self.here, FILES))
 

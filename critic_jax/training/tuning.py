@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from critic_jax.errors import InputError
@@ -77,7 +78,7 @@ def tuning_of(config: TrainConfig) -> Tuning:
     rates = {}
     for part in ("tower", "projector", "decoder"):
         given = getattr(config, f"{part}_rate")
-        if given is not None and not given >= 0:
+        if given is not None and not 0 <= given < math.inf:
             raise InputError(f"{part}_rate {given}: it should be 0 (frozen) or above")
         rates[part] = default if given is None else given
     lora = None if config.adapters == "none" else _lora(config)
@@ -89,7 +90,7 @@ def tuning_of(config: TrainConfig) -> Tuning:
 def _lora(config: TrainConfig) -> Lora:
     if config.lora_rank < 1:
         raise InputError(f"lora_rank {config.lora_rank}: it should be 1 or more")
-    if not config.lora_alpha > 0:
+    if not 0 < config.lora_alpha < math.inf:
         raise InputError(f"lora_alpha {config.lora_alpha}: it should be above 0")
     for pattern in config.lora_layers or ("",):
         if not Lora(1, 1.0, (pattern,)).names():

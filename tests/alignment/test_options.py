@@ -167,8 +167,21 @@ def test_a_run_that_was_begun_otherwise_is_not_gone_on_with(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--rounds", "0"], "rounds is 0; it must be at least 1"),
-        (["--compared", "-1"], "compared is -1; it must be 0 or more"),
+        (["--rounds", "0"], "rounds 0: it should be 1 or more"),
+        (["--compared", "-1"], "compared -1: it should be 0 or more"),
+        (["--answers", "1"], "answers 1: it should be 2 or more"),
+        (["--temperature", "0"], "temperature 0.0: it should be above 0"),
+        (["--top-p", "1.1"], "top_p 1.1: it should be above 0 and at most 1"),
+        (["--max-new-tokens", "0"], "max_new_tokens 0: it should be 1 or more"),
+        (["--beta", "inf"], "beta inf: it should be above 0"),
+        # What only training would find, hours later.
+        (["--rows", "3", "--accumulate", "2"], "a step's rows must be a multiple of accumulate"),
+        (["--tensor", "5"], "is 5 devices, this machine has"),
+        (["--profile", "x"], "profile 'x'; it should be like 10:13"),
+        (["--loss-mean", "token"], "loss_mean 'token': a step's loss is the mean over its pairs"),
+        (["--validation-judged", "3"], "validation_judged 3: pairs are not judged"),
+        (["--reward-function", "", "--scores", "gone.jsonl"], "gone.jsonl: no such file"),
+        (["--reward-function", "", "--preferences", "gone.jsonl"], "gone.jsonl: no such file"),
         (["--beta", "0"], "beta 0.0: it should be above 0"),
         (["--min-margin", "-1"], "min_margin is -1.0"),
         (["--memory", "much"], "memory is 'much'"),
@@ -185,6 +198,16 @@ def test_a_wrong_config_is_one_line_before_any_work(
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not stages.rolled and not (tmp_path / "run").exists()
+
+
+def test_an_output_that_can_be_no_folder_is_one_line_before_any_work(
+    stages: Stages, words: list[str], tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "run").write_text("mine")
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "run: cannot be made a folder (File exists)" in error and error.count("\n") == 1
+    assert not stages.rolled and (tmp_path / "run").read_text() == "mine"
 
 
 def test_answers_that_cannot_differ_are_refused(tmp_path: Path, capsys: Any) -> None:

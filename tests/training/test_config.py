@@ -98,6 +98,74 @@ def test_an_unknown_field_is_named(config_file: Path, words: list[str], said: st
         load_config(str(config_file), words)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "right"),
+    [
+        ("rows", "0", "1 or more"),  # a plan of steps that hold nothing has no end
+        ("row_tokens", "-128", "1 or more"),
+        ("row_tiles", "-1", "0 or more"),
+        ("global_batch", "0", "1 or more"),
+        ("epochs", "0", "1 or more"),
+        ("save_every", "0", "1 or more"),
+        ("keep_states", "0", "1 or more"),
+        ("loader_workers", "-1", "0 or more"),
+        ("validation_judged", "-5", "0 or more"),
+        ("data_parallel", "0", "1 or more"),
+        ("fsdp", "-1", "0 or more"),
+        ("tensor", "0", "1 or more"),
+        ("accumulate", "0", "1 or more"),
+        ("seed", "-1", "0 or more and below 2**32"),
+        ("learning_rate", "nan", "0 or more"),
+        ("learning_rate", "inf", "finite"),
+        ("weight_decay", "-1.0", "0 or more"),
+        ("warmup_ratio", "1.5", "0 to 1"),
+        ("beta2", "1.0", "0 to below 1"),
+        ("clip_norm", "0.0", "above 0"),
+        ("validation", "1.0", "0 to below 1"),
+    ],
+)
+def test_a_value_out_of_range_is_named(
+    config_file: Path, field: str, value: str, right: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(f"{field} {value}: it should be {right}")):
+        load_config(str(config_file), [f"--{field}", value])
+
+
+FIELDS = 'init="a", data="b", output="c"'
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            f"config = TrainConfig({FIELDS}, epoch=3)",
+            "TrainConfig has no field epoch; did you",
+        ),
+        (f'config = TrainConfig({FIELDS}, rows="6")', "rows '6': it should be a whole number"),
+        (f"config = TrainConfig({FIELDS}, rows=True)", "rows True: it should be a whole number"),
+        (f'config = TrainConfig({FIELDS}, beta2="x")', "beta2 'x': it should be a number"),
+        (f"config = TrainConfig({FIELDS}, share_trunks=1)", "share_trunks 1: it should be True or"),
+        (f'config = TrainConfig({FIELDS}, dtype="float16")', "it should be one of float32, bfl"),
+        (f'config = TrainConfig({FIELDS}, lora_layers="tower.q")', "lora_layers 'tower.q': it sh"),
+        (f"config = TrainConfig({FIELDS}, rows=0)", "rows 0: it should be 1 or more"),
+        ('config = TrainConfig(init="a", data="b", output=3)', "output 3: it should be a text"),
+        ('config = TrainConfig(init="a")', "TypeError: TrainConfig.__init__() missing 2 required"),
+        ("import nothing_such", "ModuleNotFoundError: No module named 'nothing_such'"),
+        ("config = (", "is no Python ('(' was never closed)"),
+    ],
+)
+def test_a_file_that_fails_is_named_with_its_line(tmp_path: Path, source: str, said: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(f"from critic_jax.training.config import TrainConfig\n{source}\n")
+    with pytest.raises(InputError, match=re.escape(f"{path} line 2: ") + f".*{re.escape(said)}"):
+        load_config(str(path), [])
+
+
+def test_a_folder_is_no_config(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder; a config is a Python file"):
+        load_config(str(tmp_path), [])
+
+
 def test_a_file_without_a_config_is_named(tmp_path: Path) -> None:
     path = tmp_path / "empty.py"
     path.write_text("config = 3\n")

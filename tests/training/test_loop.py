@@ -164,3 +164,15 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(
     assert main(["train", *full]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and said in error
+
+
+def test_an_output_that_can_be_no_folder_is_one_line(
+    config_file: Path, tmp_path: Path, capsys: Any
+) -> None:
+    taken = tmp_path / "mine.txt"
+    taken.write_text("mine")
+    for output in (taken, taken / "run"):
+        assert main(["train", str(config_file), "--output", str(output)]) == 2
+        error = capsys.readouterr().err
+        assert f"{output}: cannot be made a folder (" in error and error.count("\n") == 1
+    assert taken.read_text() == "mine"
