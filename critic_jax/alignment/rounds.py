@@ -43,6 +43,7 @@ from critic_jax.training.dpo import check_pairs, loss_of
 from critic_jax.training.loop import train
 from critic_jax.training.options import step_options
 from critic_jax.training.profile import Profile
+from critic_jax.training.run_folder import RunFolder
 
 MANIFEST = "round.json"
 
@@ -86,6 +87,7 @@ def _checked(config: AlignConfig) -> RewardSource:
     """The source of rewards. Raises InputError for values that make no sense."""
     if url := url_of(config.output):
         raise InputError(f"output {url}: rounds need a folder, here or of a bucket that is mounted")
+    RunFolder.of(config.output)
     check_pairs(config)
     loss_of(config)
     step_options(config, make_mesh(config.data_parallel, config.fsdp, config.tensor))

@@ -6,16 +6,17 @@ import difflib
 import re
 import runpy
 import traceback
+from collections import deque
 from dataclasses import dataclass, fields
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
 
 import tyro
 
 from critic_jax.data.selection import Part
 from critic_jax.errors import InputError
-from critic_jax.training.values import check_values
+from critic_jax.training.values import check_values, word_fault
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def read_config(name: str, overrides: list[str], *kinds: type[Any]) -> Any:
         raise InputError(f"{path}: must define `config`, a {right}")
     if not overrides:
         return config
-    _check_fields(overrides, type(config))
+    _check_words(overrides, type(config))
     return tyro.cli(
         type(config),
         default=config,
@@ -227,13 +228,28 @@ def _run(path: Path, kinds: tuple[type[Any], ...]) -> dict[str, Any]:
         raise InputError(f"{path}{f' line {line}' if line else ''}: {said}") from None
 
 
-def _check_fields(overrides: list[str], kind: type[Any]) -> None:
-    for word in overrides:
-        if not word.startswith("--") or word == "--help":
-            continue
-        field = word[2:].split("=")[0].replace("-", "_")
+def _check_words(words: list[str], kind: type[Any]) -> None:
+    """Raises InputError for words that are not fields of `kind`, each with a value of its type."""
+    hints = get_type_hints(kind, include_extras=True)
+    waiting = deque(words)
+    while waiting and (word := waiting.popleft()) not in ("-h", "--help"):
+        name, equals, value = word.partition("=")
+        field = name[2:].replace("-", "_")
+        if not name.startswith("--"):
+            raise InputError(f"{word!r}: a field stands in front of its value: --field value")
         if field not in (f.name for f in fields(kind)):
             raise InputError(f"no field --{field}{_hint(field, kind, '--')}")
+        hint = hints[field]
+        if get_origin(hint) is Annotated:
+            raise InputError(f"{name}: is no field of a command line; set it in a config's file")
+        if not equals:
+            if not waiting or waiting[0].startswith("--"):
+                raise InputError(f"{name}: has no value; it should be {name} VALUE")
+            value = waiting.popleft()
+        while get_origin(hint) is tuple and waiting and not waiting[0].startswith("--"):
+            waiting.popleft()
+        if (right := word_fault(value, hint)) is not None:
+            raise InputError(f"{name} {value!r}: it should be {right}")
 
 
 def _hint(field: str, kind: type[Any], dashes: str = "") -> str:

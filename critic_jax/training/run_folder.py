@@ -32,7 +32,9 @@ class RunFolder:
 
     @classmethod
     def of(cls, output: str | os.PathLike[str]) -> RunFolder:
-        """Raises InputError for a URL of another store."""
+        """Raises InputError for a URL of another store, and for no folder at all."""
+        if not os.fspath(output):
+            raise InputError("output is empty; it should name a folder for the run")
         url = url_of(output)
         if url is not None and not url.startswith("gs://"):
             raise InputError(f"output {url}: a run is written to a folder or to gs://BUCKET/FOLDER")

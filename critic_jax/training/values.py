@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -32,20 +33,41 @@ def check_values(config: Any) -> None:
             raise InputError(f"{field.name} {said}: it should be {right}")
 
 
+def word_fault(word: str, hint: Any) -> str | None:
+    """What a word of the command line should be, where it is no value of a field's type."""
+    if type(None) in get_args(hint) and word == "None":
+        return None
+    kind = _kind(hint)
+    if kind in (int, float):
+        with contextlib.suppress(ValueError):
+            kind(word)
+            return None
+        return KINDS[kind]
+    if kind is bool:
+        return None if word in ("True", "False") else KINDS[bool]
+    return _kind_fault(word, hint) if kind is Literal else None
+
+
 def _kind_fault(value: Any, hint: Any) -> str | None:
     """What a value should be, where it is of another kind than its field's."""
-    if get_origin(hint) is Literal:
+    if type(None) in get_args(hint) and value is None:
+        return None
+    kind = _kind(hint)
+    if kind is Literal:
         choices = get_args(hint)
         return None if value in choices else f"one of {', '.join(choices)}"
-    if get_origin(hint) is tuple:
+    if kind is tuple:
         return None if isinstance(value, tuple) else "a tuple, such as ('decoder.*',)"
+    allowed = (int, float) if kind is float else kind
+    right = isinstance(value, allowed) and isinstance(value, bool) == (kind is bool)
+    return None if right else KINDS[kind]
+
+
+def _kind(hint: Any) -> Any:
+    """Literal, tuple, or a plain type, which may be that of a field that can be None."""
     if type(None) in get_args(hint):
-        if value is None:
-            return None
         (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
-    allowed = (int, float) if hint is float else hint
-    right = isinstance(value, allowed) and isinstance(value, bool) == (hint is bool)
-    return None if right else KINDS[hint]
+    return get_origin(hint) or hint
 
 
 def _range_fault(name: str, value: Any) -> str | None:

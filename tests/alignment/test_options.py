@@ -186,6 +186,7 @@ def test_a_run_that_was_begun_otherwise_is_not_gone_on_with(
         (["--min-margin", "-1"], "min_margin is -1.0"),
         (["--memory", "much"], "memory is 'much'"),
         (["--output", "gs://b/runs"], "output gs://b/runs: rounds need a folder"),
+        (["--output", ""], "output is empty; it should name a folder for the run"),
         (["--judge", "x"], "not judge and reward_function"),
         (["--reference", "gone"], "gone: no such checkpoint folder"),
         (["--data", "gone.jsonl"], "gone.jsonl: no such file"),

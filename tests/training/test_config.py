@@ -23,6 +23,10 @@ def test_fields_are_changed_by_words(config_file: Path) -> None:
     changed = load_config(str(config_file), words)
     assert (changed.seed, changed.row_tokens, changed.labels) == (5, 256, "upstream-sft")
     assert (changed.init, changed.global_batch) == (config.init, 2)
+    words = ["--lora-layers", "tower.q", "decoder.*", "--tower-rate", "None", "--beta2", "0"]
+    changed = load_config(str(config_file), [*words, "--share_trunks", "False", "--save-every=7"])
+    assert (changed.lora_layers, changed.tower_rate) == (("tower.q", "decoder.*"), None)
+    assert (changed.beta2, changed.share_trunks, changed.save_every) == (0.0, False, 7)
 
 
 def test_the_packaged_experiments_are_found_by_name() -> None:
@@ -91,9 +95,21 @@ def test_the_defaults_are_the_papers() -> None:
         (["--learning_rat", "1"], "no field --learning_rat; did you mean --learning_rate?"),
         (["--row-token=9"], "no field --row_token; did you mean --row_tokens?"),
         (["--zzz", "1"], "no field --zzz; fields: init, data, output"),
+        (["stray"], "'stray': a field stands in front of its value: --field value"),
+        (["-epochs", "3"], "'-epochs': a field stands in front of its value"),
+        (["--seed", "1", "2"], "'2': a field stands in front of its value"),
+        (["--epochs"], "--epochs: has no value; it should be --epochs VALUE"),
+        (["--epochs", "--seed", "1"], "--epochs: has no value"),
+        (["--parts", "x"], "--parts: is no field of a command line; set it in a config's file"),
+        (["--epochs", "many"], "--epochs 'many': it should be a whole number"),
+        (["--epochs=1.5"], "--epochs '1.5': it should be a whole number"),
+        (["--beta2", "x"], "--beta2 'x': it should be a number"),
+        (["--tower-rate", "x"], "--tower-rate 'x': it should be a number"),
+        (["--dtype", "float16"], "--dtype 'float16': it should be one of float32, bfloat16"),
+        (["--share-trunks", "maybe"], "--share-trunks 'maybe': it should be True or False"),
     ],
 )
-def test_an_unknown_field_is_named(config_file: Path, words: list[str], said: str) -> None:
+def test_wrong_words_are_told(config_file: Path, words: list[str], said: str) -> None:
     with pytest.raises(InputError, match=re.escape(said)):
         load_config(str(config_file), words)
 

@@ -153,13 +153,14 @@ def test_a_wrong_record_is_one_line_and_exit_code_2(
         ),
         (["CONFIG", "--tensor", "7"], "mesh data 1 x fsdp 1 x tensor 7 is 7 devices"),
         (["CONFIG", "--init", "nowhere"], "nowhere: no such checkpoint folder"),
+        (["CONFIG", "--output", ""], "output is empty; it should name a folder for the run"),
     ],
 )
 def test_a_wrong_command_is_one_line_and_exit_code_2(
     config_file: Path, tmp_path: Path, capsys: Any, words: list[str], said: str
 ) -> None:
     full = [str(config_file) if word == "CONFIG" else word for word in words]
-    if full[0] != "no_such":
+    if full[0] != "no_such" and "--output" not in full:
         full += ["--output", str(tmp_path / "out")]
     assert main(["train", *full]) == 2
     error = capsys.readouterr().err
