@@ -6,7 +6,7 @@
 The row of LLaVA-NeXT's DPO. `image` is what `critic_jax.data.records` takes: one picture, several
 or none. `<image>` markers in front of the prompt are left out. A pair may carry what a reference
 model says of its answers: `"reference_logprobs": {"chosen": -3.25, "rejected": -9.5}`, and beside
-them the label rule and the model that they were taken with (`labels`, `model`).
+them the label rule and the model that they were taken with (`labels`, `model`, `fingerprint`).
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ ANSWERS = ("chosen", "rejected")
 class Reference:
     """Summed log-probabilities of both answers by a reference model.
 
-    labels, model: the label rule that says which tokens are summed, and whose they are; "" where
-    the file does not tell.
+    labels, model, fingerprint: the label rule that says which tokens are summed, and whose they
+    are; "" where the file does not tell.
     """
 
     chosen: float
     rejected: float
     labels: str = ""
     model: str = ""
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _reference(value: Any) -> Reference | None:
                 f"field 'reference_logprobs.{answer}' is {number}; a sum of log-probabilities is "
                 "0 or below"
             )
-    told = {name: value.get(name, "") for name in ("labels", "model")}
+    told = {name: value.get(name, "") for name in ("labels", "model", "fingerprint")}
     for name, text in told.items():
         if not isinstance(text, str):
             raise InputError(
@@ -152,7 +153,7 @@ def with_reference(pair: Pair, reference: Reference, folder: Path) -> dict[str, 
             )
         ]
         line["image"] = found if isinstance(image, list) else found[0]
-    told = {"labels": reference.labels, "model": reference.model}
+    told = {name: getattr(reference, name) for name in ("labels", "model", "fingerprint")}
     line["reference_logprobs"] = {
         "chosen": reference.chosen,
         "rejected": reference.rejected,

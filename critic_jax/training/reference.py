@@ -11,12 +11,15 @@ import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 
-from critic_jax.checkpoints import Checkpoint
+from critic_jax.checkpoints import Checkpoint, prescribed
+from critic_jax.checkpoints.fingerprint import fingerprint
+from critic_jax.checkpoints.store import open_checkpoint
 from critic_jax.data.json_lines import scan_json_lines
 from critic_jax.data.pair_rows import PairRows
 from critic_jax.data.pairs import Pair, Reference, make_pair, with_reference
@@ -58,14 +61,23 @@ class References:
         """Of the reference model."""
         return self.config.reference or self.config.init
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the reference model, where it is written down beside the weights; else empty."""
+        _, manifest, tokenizer = open_checkpoint(self.name)
+        if not manifest.weights:
+            return ""
+        return fingerprint(manifest.weights, tokenizer, prescribed(manifest.meta))
+
     @property
     def path(self) -> Path:
         """Of the pairs with their references."""
         return RunFolder.of(self.config.output).here / FILE
 
     def add(self) -> None:
-        """Raises InputError for pairs whose own reference was taken with another label rule, or for
-        a reference of other sizes than the start; Stopped where it was asked to stop, what was
+        """Raises InputError for pairs whose own reference was taken with another label rule, for a
+        reference of other sizes than the start, or where an earlier pass was another model's of the
+        same name; Stopped where it was asked to stop, what was
         found until then being kept.
         """
         missing = [self._missing(rows) for rows in self.sides]
@@ -118,6 +130,12 @@ class References:
             pair = make_pair(line, self.path.parent, number, f"{self.path} line {number}")
             said = pair.reference
             if said and (said.labels, said.model) == (self.config.labels, self.name):
+                if said.fingerprint not in ("", self.fingerprint):
+                    raise InputError(
+                        f"{self.path}: holds what {self.name} said when it was another model "
+                        f"({said.fingerprint}, now {self.fingerprint}): bring that one back, or "
+                        "give another output"
+                    )
                 found[_key(pair)] = said
         return found
 
@@ -165,7 +183,8 @@ class References:
                 members = rows.plan.members(groups)
                 for member, (chosen, rejected) in zip(members, said[row].tolist(), strict=False):
                     if member in missing:
-                        found = Reference(chosen, rejected, self.config.labels, self.name)
+                        told = self.config.labels, self.name, self.fingerprint
+                        found = Reference(chosen, rejected, *told)
                         rows.references[member] = found
                         lines.append(with_reference(rows.pairs[member], found, self.path.parent))
             if is_first():

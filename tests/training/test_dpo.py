@@ -1,6 +1,7 @@
 """Preference training: trees beside answers on their own, references, and the verb."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from run_lines import metrics
 from tiny_critic import tiny_checkpoint
 from tree_helpers import gradients_close
 
-from critic_jax.checkpoints import load_checkpoint
+from critic_jax.checkpoints import load_checkpoint, save_checkpoint
+from critic_jax.checkpoints.info import describe
 from critic_jax.cli import main
 from critic_jax.data.encode import Encoder
 from critic_jax.data.pair_rows import PairRows
@@ -268,6 +270,31 @@ def test_a_reference_pass_that_was_stopped_goes_on(
     assert 1 <= counted.passes < 3
     lines = (output / "pairs.jsonl").read_text().splitlines()
     assert len(lines) == 5 and set(found) <= set(lines)
+
+
+def test_what_another_model_of_that_name_said_is_not_gone_on_with(
+    counted: Counted, config: str, start: Path, tmp_path: Path, capsys: Any
+) -> None:
+    mine, output = tmp_path / "mine", tmp_path / "run"
+    shutil.copytree(start, mine)
+    words = ["dpo", config, "--init", str(mine), "--output", str(output)]
+    counted.last = 0  # behind the reference pass, before any state
+    assert main(words) == 130
+    found = (output / "pairs.jsonl").read_bytes()
+    assert {
+        json.loads(line)["reference_logprobs"]["fingerprint"] for line in found.splitlines()
+    } == {describe(mine)["fingerprint"]}
+    other = load_checkpoint(mine)
+    other.params = jax.tree.map(lambda value: value * 1.01, other.params)
+    other.weights = ""
+    save_checkpoint(mine, other)
+    counted.last = None
+    capsys.readouterr()
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert f"pairs.jsonl: holds what {mine} said when it was another model" in error
+    assert error.count("\n") == 1 and (output / "pairs.jsonl").read_bytes() == found
+    assert main([*words[:-1], str(tmp_path / "another")]) == 0
 
 
 @pytest.mark.parametrize(
