@@ -1,6 +1,7 @@
 """Writing a file so that nobody ever sees half of it, and what to say where there is no room."""
 
 import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +38,27 @@ def make_folder(path: Path) -> None:
         ) from None
     if not os.access(path, os.W_OK | os.X_OK):
         raise InputError(f"{path}: may not be written to; name another place")
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other runs away from a folder while the context, or this process, lasts.
+
+    Raises InputError where another run has it.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{folder}: another run is writing to it; wait for its end, or name another output"
+            ) from None
+        except OSError:  # a disk that knows no locks
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> Path:

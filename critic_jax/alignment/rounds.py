@@ -57,7 +57,7 @@ def align(config: AlignConfig, report: Callable[[Path], Path] | None = None) -> 
     `output/round_N/round.json` tells of a round that is done. report: called with `output` behind
     every round. On several processes (`critic_jax.hosts.join_hosts`) each calls this, with an
     `output` that they share. Raises InputError for a wrong config, wrong data, or a run that was
-    begun otherwise; WorkError for a round without any pair.
+    begun otherwise or is under way; WorkError for a round without any pair.
     """
     source = _checked(config)
     data, output = Path(fetched(config.data)), Path(config.output)
@@ -76,10 +76,11 @@ def align(config: AlignConfig, report: Callable[[Path], Path] | None = None) -> 
     keep_compiled()
     run = _Run(config, source, data, prompts)
     policy = config.init
-    for number in range(1, config.rounds + 1):
-        policy = run.round(number, policy)
-        if report is not None:
-            on_first(partial(report, output))
+    with RunFolder.of(output).alone():
+        for number in range(1, config.rounds + 1):
+            policy = run.round(number, policy)
+            if report is not None:
+                on_first(partial(report, output))
     return Path(policy)
 
 

@@ -42,9 +42,9 @@ def train(config: TrainConfig, judge: MakeJudge | None = None) -> Path:
     judge: lets the critic judge what is held out (`critic_jax.evaluation.held_out.held_out_judge`),
     where the config asks for it.
 
-    Raises InputError for wrong data, an unusable start, or a run that was begun otherwise;
-    WorkError for a loss that is not finite, or a full disk; Stopped after a SIGTERM, once the state
-    of the last step is saved.
+    Raises InputError for wrong data, an unusable start, or a run that was begun otherwise or is
+    under way; WorkError for a loss that is not finite, or a full disk; Stopped after a SIGTERM,
+    once the state of the last step is saved.
     """
     folder = RunFolder.of(config.output)
     profile = Profile(config.profile, folder.here / "profile")
@@ -56,7 +56,7 @@ def train(config: TrainConfig, judge: MakeJudge | None = None) -> Path:
     load = partial(load_checkpoint, mesh=mesh, hold=partial(hold, tuning))
     folder.open()
     keep_compiled()
-    with StopSignal() as stop, progress() as bar, profile:
+    with folder.alone(), StopSignal() as stop, progress() as bar, profile:
         states = States(folder.place("state"), config.keep_states)
         begun = Begun(folder.here, going_on=states.any())
         begun.check(config)

@@ -7,16 +7,18 @@ each state, so that none of them is behind the state that the next start goes on
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from etils import epath
 
 from critic_jax.errors import InputError
-from critic_jax.files import make_folder
-from critic_jax.hosts import is_first, on_each, wait_for_all
+from critic_jax.files import alone, make_folder
+from critic_jax.hosts import is_first, on_each, on_first, wait_for_all
 from critic_jax.remote import brought, cache_folder, sent, url_of
 
 FILES = ("run.json", "plan.json", "metrics.jsonl", "pairs.jsonl")
@@ -52,6 +54,16 @@ class RunFolder:
         on_each(lambda: make_folder(self.here))
         if (url := self.url) is not None:
             on_each(lambda: brought(url, self.here, FILES))
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other runs away from the folder here. All processes must ask; the first does it.
+
+        Raises InputError where another run has it.
+        """
+        with contextlib.ExitStack() as held:
+            on_first(lambda: held.enter_context(alone(self.here)))
+            yield
 
     def place(self, name: str) -> epath.Path:
         """Of what is written there and not here first: the states, the trained model."""

@@ -18,7 +18,7 @@ from critic_jax.alignment import rounds
 from critic_jax.alignment.report import read_rounds, write_page
 from critic_jax.cli import main
 from critic_jax.errors import InputError
-from critic_jax.files import write_json_lines
+from critic_jax.files import alone, write_json_lines
 from critic_jax.training.config import DpoConfig
 
 CONFIG = """\
@@ -199,6 +199,16 @@ def test_a_wrong_config_is_one_line_before_any_work(
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not stages.rolled and not (tmp_path / "run").exists()
+
+
+def test_a_second_run_of_the_same_rounds_is_told(
+    stages: Stages, words: list[str], tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "run").mkdir()
+    with alone(tmp_path / "run"):
+        assert main(words) == 2
+    assert "run: another run is writing to it" in capsys.readouterr().err
+    assert not stages.rolled and main(words) == 0
 
 
 def test_an_output_that_can_be_no_folder_is_one_line_before_any_work(

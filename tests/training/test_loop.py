@@ -11,6 +11,7 @@ from run_lines import metrics
 
 from critic_jax.checkpoints import load_checkpoint
 from critic_jax.cli import main
+from critic_jax.files import alone
 from critic_jax.training import objective
 from critic_jax.training.config import load_config
 from critic_jax.training.optimizer import schedule
@@ -165,6 +166,20 @@ def test_a_wrong_command_is_one_line_and_exit_code_2(
     assert main(["train", *full]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and said in error
+
+
+def test_a_second_run_on_one_output_is_told(
+    config_file: Path, data: Data, tmp_path: Path, capsys: Any
+) -> None:
+    output = tmp_path / "out"
+    output.mkdir()
+    words = ["train", str(config_file), "--data", str(data()), "--output", str(output)]
+    with alone(output):
+        assert main(words) == 2
+    error = capsys.readouterr().err
+    assert f"{output}: another run is writing to it; wait" in error and error.count("\n") == 1
+    assert not list(output.iterdir())
+    assert main(words) == 0
 
 
 def test_an_output_that_can_be_no_folder_is_one_line(
