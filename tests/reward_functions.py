@@ -41,3 +41,15 @@ def words(prompts: list[str], completions: list[str], **columns: Any) -> list[st
 
 def zero(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
     return [0.0] * len(prompts)
+
+
+def nothing(prompts: list[str], completions: list[str], **columns: Any) -> None:
+    return None
+
+
+def no_arguments() -> list[float]:
+    return []
+
+
+def failing(prompts: list[str], completions: list[str], **columns: Any) -> list[float]:
+    raise ConnectionError("nobody\nanswers")

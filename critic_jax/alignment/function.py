@@ -6,13 +6,14 @@ import importlib
 import math
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from critic_jax.alignment.answers import Answers
 from critic_jax.alignment.choice import Rewards
-from critic_jax.errors import InputError
+from critic_jax.errors import InputError, WorkError
 from critic_jax.files import write_json_lines
 from critic_jax.hosts import on_first
 from critic_jax.judging.partial import Partial
@@ -73,12 +74,19 @@ class FunctionRewards:
 
     def _call(self, some: Sequence[Answers]) -> list[list[float | None]]:
         flat = [(one, text) for one in some for text in one.responses]
-        found = self._function(
-            prompts=[one.prompt.text for one, _ in flat],
-            completions=[text for _, text in flat],
-            images=[list(one.prompt.images) for one, _ in flat],
-        )
-        values = [_number(value, self.name) for value in found]
+        try:
+            found = self._function(
+                prompts=[one.prompt.text for one, _ in flat],
+                completions=[text for _, text in flat],
+                images=[list(one.prompt.images) for one, _ in flat],
+            )
+            values = [_number(value, self.name) for value in found]
+        except (InputError, WorkError):
+            raise
+        except Exception as error:
+            if place := _place(error):
+                raise WorkError(f"{self.name}: {_told(error)}{place}") from error
+            raise InputError(f"{self.name}: {_told(error)}") from None
         if len(values) != len(flat):
             raise InputError(
                 f"{self.name}: returned {len(values)} rewards for {len(flat)} answers; "
@@ -97,12 +105,27 @@ def find_function(name: str) -> Callable[..., Any]:
         sys.path.append(os.getcwd())
     try:
         found = getattr(importlib.import_module(module), attribute, None)
-    except ModuleNotFoundError as error:
-        raise InputError(f"reward_function {name}: {error}") from None
+    except Exception as error:
+        raise InputError(f"reward_function {name}: {_told(error)}{_place(error)}") from None
     if not callable(found):
         raise InputError(f"reward_function {name}: {module} has no function {attribute}")
     function: Callable[..., Any] = found
     return function
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _place(error: Exception) -> str:
+    """Where in somebody's module it was raised; empty where it was not raised there."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [
+        f" ({Path(one.filename).name} line {one.lineno})"
+        for one in frames
+        if one.filename not in (__file__, importlib.__file__) and one.filename[:1] != "<"
+    ]
+    return theirs[-1] if theirs else ""
 
 
 def _number(value: Any, name: str) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any
 from critic_jax.alignment.answers import Answers
 from critic_jax.alignment.choice import Rewards
 from critic_jax.data import read_json_lines
+from critic_jax.errors import InputError
 from critic_jax.files import write_json_lines
 from critic_jax.hosts import on_first
 from critic_jax.judging.batch import judge_file, judgments_folder
@@ -63,6 +64,7 @@ class JudgeRewards:
                 for one in asked
             ]
             source = folder / "answers.jsonl"
+            on_first(lambda: _check(source, lines))
             on_first(partial(write_json_lines, source, lines))
             judge_file(
                 self.judge,
@@ -85,6 +87,21 @@ class JudgeRewards:
             for _, fields in read_json_lines(folder / RESULTS):
                 return said | {"fingerprint": fields["fingerprint"]}
         return said
+
+
+def _check(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Raises InputError where what was judged before are other answers: results go by ids alone."""
+    if not path.exists():
+        return
+    before = {fields["id"]: fields for _, fields in read_json_lines(path)}
+    for line in lines:
+        earlier = before.get(line["id"], line)
+        if any(earlier.get(name) != line[name] for name in ("question", "responses", "template")):
+            raise InputError(
+                f"{path}: holds other answers to prompt {line['id']!r}, or another template, and "
+                f"{path.with_name(RESULTS).name} what was said of them; name another output, or "
+                "remove this folder"
+            )
 
 
 def _rewards(responses: Sequence[str], result: Mapping[str, Any] | None) -> Rewards:

@@ -9,6 +9,7 @@ from typing import Any
 
 from critic_jax.alignment.answers import Answers, RewardSource
 from critic_jax.alignment.choice import Choice, Drop, Limits, Rewards, choose, counted
+from critic_jax.alignment.given import GivenFile
 from critic_jax.data import read_json_lines
 from critic_jax.data.records import shown
 from critic_jax.errors import InputError
@@ -26,8 +27,13 @@ def pairs_file(
     Beside `output` stand `dropped.jsonl` (prompts that gave no pair, why, and their rewards),
     `summary.json`, and `judged/` with what the source keeps; a call that was killed goes on from
     there. On several processes all call this, and the first reads and writes. Raises InputError for
-    a wrong line.
+    a wrong line, and for an output that is a folder or one of the files that are read.
     """
+    read = [input, rollouts, *([source.path] if isinstance(source, GivenFile) else [])]
+    if output.absolute() in (path.absolute() for path in read):
+        raise InputError(f"{output}: is read, and would be written over; name another output")
+    if output.is_dir():
+        raise InputError(f"{output}: a folder; the output is a file of pairs")
     answers = on_first(lambda: read_rollouts(rollouts, read_prompts(input)[0]))
     folder = output.parent / "judged"
     rewards = source.rewards(answers, folder)

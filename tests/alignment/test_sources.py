@@ -221,6 +221,14 @@ def test_a_function_goes_on_where_it_was_stopped(
         (["--reward-function", "reward_functions.none"], "has no function none"),
         (["--reward-function", "reward_functions.too_few"], "returned 1 rewards for 10 answers"),
         (["--reward-function", "reward_functions.words"], "returned 'good'; it should be a number"),
+        (
+            ["--reward-function", "reward_functions.nothing"],
+            "nothing: TypeError: 'NoneType' object",
+        ),
+        (
+            ["--reward-function", "reward_functions.no_arguments"],
+            "TypeError: no_arguments() got an",
+        ),
         (["--scores", "y", "--max-unparsed", "2"], "max_unparsed is 2.0"),
         (["--scores", "gone.jsonl"], "gone.jsonl: no such file"),
     ],
@@ -232,6 +240,49 @@ def test_a_wrong_source_is_one_line(
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
     assert not (tmp_path / "out" / "pairs.jsonl").exists()
+
+
+def test_a_function_that_fails_is_one_line_with_its_place(
+    words: list[str], capsys: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main([*words, "--reward-function", "reward_functions.failing"]) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"ConnectionError: nobody answers \(reward_functions.py line \d+\)", error)
+    (tmp_path / "unfinished.py").write_text("def f(:")
+    assert main([*words, "--reward-function", "unfinished.f"]) == 2
+    error += capsys.readouterr().err
+    assert "reward_function unfinished.f: SyntaxError" in error and error.count("\n") == 2
+
+
+def test_judgments_of_other_answers_are_not_taken_for_these(
+    chat: Chat, words: list[str], files: tuple[Path, Path], tmp_path: Path, capsys: Any
+) -> None:
+    asked = [*words, "--judge", "letters", "--endpoint", chat.url]
+    assert main(asked) == 0
+    before, count = (tmp_path / "out" / "pairs.jsonl").read_bytes(), len(chat.prompts)
+    assert main([*asked, "--template", "mt-bench"]) == 2
+    said = {"id": "good", "prompt": PROMPTS["good"], "responses": ["b", "ab", "aab", "b"]}
+    write_json_lines(files[1], [said])
+    assert main(asked) == 2
+    error = capsys.readouterr().err
+    assert error.count("answers.jsonl: holds other answers to prompt 'good', or another templ") == 2
+    assert (tmp_path / "out" / "pairs.jsonl").read_bytes() == before
+    assert len(chat.prompts) == count
+
+
+def test_no_file_that_is_read_is_written_over(
+    files: tuple[Path, Path], tmp_path: Path, capsys: Any
+) -> None:
+    held = [path.read_bytes() for path in files]
+    words = ["pairs", "--input", str(files[0]), "--rollouts", str(files[1])]
+    words += ["--reward-function", "reward_functions.vowels", "--output"]
+    for output in map(str, files):
+        assert main([*words, output]) == 2
+        assert f"{output}: is read, and would be written over" in capsys.readouterr().err
+    assert main([*words, str(tmp_path)]) == 2
+    assert f"{tmp_path}: a folder; the output is a file of pairs" in capsys.readouterr().err
+    assert [path.read_bytes() for path in files] == held
 
 
 @pytest.mark.parametrize(
