@@ -64,10 +64,13 @@ def alone(folder: Path) -> Iterator[None]:
 def write_atomically(path: str | os.PathLike[str], text: str) -> Path:
     """Write text (UTF-8) beside `path` and move it there in one step; missing folders are made.
 
-    Where writing fails, an older file at `path` stays as it was. Returns the path.
+    Where writing fails, an older file at `path` stays as it was. Returns the path. Raises
+    InputError for a path that is a folder, or below a file.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        raise InputError(f"{target}: a folder, where a file is to be written")
+    make_folder(target.parent)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with part.open("w", encoding="utf-8", newline="\n") as file:

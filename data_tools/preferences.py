@@ -22,7 +22,7 @@ from critic_jax.data import BadRecord, Record
 from critic_jax.data.json_lines import read_json_lines
 from critic_jax.data.records import make_record, shown
 from critic_jax.errors import InputError
-from critic_jax.files import told_if_full, write_json_lines
+from critic_jax.files import make_folder, told_if_full, write_json_lines
 from critic_jax.imaging import PictureError
 from critic_jax.progress import progress
 from critic_jax.text import IMAGE, record_turns
@@ -53,8 +53,8 @@ def write_preferences(
     `rejected.jsonl`; ids that are taken become ID#2, ID#3 and so on: published ids name pictures.
 
     images: the folder of the pictures, by default the file's own. Raises InputError for a file that
-    cannot be read to its end, for one without a usable record, and with `strict` for the first
-    record that is wrong.
+    cannot be read to its end, for one without a usable record, for an output that can be no folder,
+    and with `strict` for the first record that is wrong.
     """
     folder = path.parent if images is None else images
     if not folder.is_dir():
@@ -86,7 +86,7 @@ def write_preferences(
     if not prompts:
         reason = f"; {rejected[0].reason}" if rejected else ""
         raise InputError(f"{path}: holds no preference that can be used{reason}")
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     with told_if_full(output):
         write_json_lines(output / PROMPTS, prompts)
         write_json_lines(output / PAIRS, pairs)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Literal, TypeVar
+
+from PIL import Image
 
 from critic_jax.errors import InputError
 from critic_jax.judging.ask import DEFAULT_POINTWISE, Ask, Judge, Pictures, pair_asks
@@ -66,6 +70,8 @@ def make_reward_fn(
     unknown: stands for a reward where the judge could not be read. TRL takes None as such.
     Raises InputError for a template of the other kind, and for lists of different lengths.
     """
+    if by not in ("score", "ranking"):
+        raise InputError(f"by is {by!r}; it should be 'score' or 'ranking'")
     known = get_template(template or (DEFAULT_POINTWISE if by == "score" else DEFAULT_RANKING))
     if by == "ranking":
         relative = check_relative(known, None)
@@ -140,9 +146,15 @@ def _text(given: Text) -> str:
 
 
 def _same(image: Pictures) -> Any:
-    """Stands for a picture: its own value, or for an opened one the object."""
+    """Stands for a picture: its own value, or for an opened one what is in it.
+
+    Trainers open a prompt's picture anew for each completion, so the object would tell nothing.
+    """
     if isinstance(image, list | tuple):
         return tuple(map(_same, image))
     if isinstance(image, os.PathLike):
         return os.fspath(image)
+    if isinstance(image, Image.Image):
+        with contextlib.suppress(OSError, SyntaxError):  # a damaged file, which the judge will tell
+            return image.mode, image.size, sha256(image.tobytes()).digest()
     return image if isinstance(image, str | bytes) or image is None else id(image)

@@ -12,6 +12,7 @@ from reward_functions import by_vowels
 
 from critic_jax.alignment.reward_fn import make_reward_fn
 from critic_jax.errors import InputError
+from critic_jax.imaging import PictureError
 from critic_jax.testing import FakeCritic
 
 
@@ -66,11 +67,26 @@ def test_conversations_and_pictures_are_taken_as_trl_has_them(tmp_path: Path) ->
     assert make_reward_fn(judge)(["Which?"], ["7!"], [opened]) == [10]
 
 
+def test_a_picture_that_is_opened_for_each_completion_makes_one_group(tmp_path: Path) -> None:
+    path = tmp_path / "red.png"
+    Image.new("RGB", (8, 8), "red").save(path)
+    rank = make_reward_fn(FakeCritic(by_vowels), by="ranking")
+    opened = [[Image.open(path)] for _ in range(2)]
+    assert rank(["Which?"] * 2, ["a", "bb"], opened) == [0.25, -0.25]
+    other = [[Image.new("RGB", (8, 8), color)] for color in ("red", "blue")]
+    assert rank(["Which?"] * 2, ["a", "bb"], other) == [0.0, 0.0]
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(PictureError):
+        rank(["Which?"] * 2, ["a", "bb"], [[Image.open(path)], [Image.open(path)]])
+
+
 def test_wrong_calls_are_told() -> None:
     judge = FakeCritic("Score: 1")
     with pytest.raises(InputError, match=r"^2 prompts, 1 completions and 2 images"):
         make_reward_fn(judge)(["a", "b"], ["c"])
     with pytest.raises(InputError, match="llava-bench scores no single answer"):
         make_reward_fn(judge, template="llava-bench")
+    with pytest.raises(InputError, match="by is 'rank'; it should be 'score' or 'ranking'"):
+        make_reward_fn(judge, by="rank")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="compares no two answers"):
         make_reward_fn(judge, by="ranking", template="critic-pointwise")

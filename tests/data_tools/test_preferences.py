@@ -171,3 +171,13 @@ def test_a_missing_folder_of_pictures_is_told(
 ) -> None:
     assert call(folder, RECORDS, "--images", str(folder / "gone")) == 2
     assert f"{folder / 'gone'}: no such folder of pictures" in capsys.readouterr().err
+
+
+def test_an_output_that_can_be_no_folder_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "out").write_text("mine")
+    assert call(folder, RECORDS) == 2
+    error = capsys.readouterr().err
+    assert "out: cannot be made a folder (File exists)" in error and error.count("\n") == 1
+    assert (folder / "out").read_text() == "mine"
