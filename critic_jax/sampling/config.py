@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from critic_jax.errors import InputError
+
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """A replica: one model on one mesh, with room for prompts and for answers to them."""
+    """A replica: one model on one mesh, with room for prompts and for answers to them.
+
+    Raises InputError for sizes that make no sense.
+    """
 
     init: str
     """checkpoint folder, ours or Hugging Face's, or a hub id"""
@@ -31,3 +36,10 @@ class SamplingConfig:
     """A replica holds one copy of the weights."""
     rows: ClassVar[int] = 1
     """Prompts are read one trunk at a time."""
+
+    def __post_init__(self) -> None:
+        least = {"batch": 1, "row_tokens": 1, "row_tiles": 0, "new_tokens": 1, "fsdp": 0}
+        for name, number in {**least, "tensor": 1}.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < number:
+                raise InputError(f"{name} {value!r}: it should be a whole number, {number} or more")

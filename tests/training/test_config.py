@@ -9,6 +9,7 @@ from jax.sharding import AbstractMesh
 from critic_jax.errors import InputError
 from critic_jax.models.build import abstract
 from critic_jax.models.config import PRESETS
+from critic_jax.sampling.config import SamplingConfig
 from critic_jax.sharding import MESH_AXES, param_shardings
 from critic_jax.training.config import AlignConfig, DpoConfig, TrainConfig, load_config, read_config
 from critic_jax.training.tuning import tuning_of
@@ -145,6 +146,15 @@ def test_a_value_out_of_range_is_named(
 ) -> None:
     with pytest.raises(InputError, match=re.escape(f"{field} {value}: it should be {right}")):
         load_config(str(config_file), [f"--{field}", value])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("batch", 0), ("row_tokens", 0), ("row_tiles", -1), ("new_tokens", 0), ("tensor", 0)],
+)
+def test_a_size_of_a_replica_out_of_range_is_named(field: str, value: int) -> None:
+    with pytest.raises(InputError, match=f"{field} {value}: it should be a whole number, "):
+        read_config("judge_7b", [f"--{field}", str(value)], SamplingConfig)
 
 
 FIELDS = 'init="a", data="b", output="c"'
