@@ -59,7 +59,8 @@ def make_reward_fn(
     """reward_fn(prompts, completions, images=None, **columns) -> a reward for each completion.
 
     prompts, completions: texts, or conversations as TRL has them. images: for each completion a
-    picture, several, or None. Further columns of the trainer's data are taken and not looked at.
+    picture, several, or None. A data set's column may be called `image` too, as in TRL, which hands
+    columns on by their names. Further ones are taken and not looked at.
 
     by: "score" asks for each completion alone (template critic-pointwise unless another is given).
     "ranking" compares the completions that stand there for the same prompt and pictures, as a
@@ -111,8 +112,10 @@ def make_reward_fn(
         prompts: Sequence[Text],
         completions: Sequence[Text],
         images: Sequence[Pictures] | None = None,
+        image: Sequence[Pictures] | None = None,
         **columns: object,
     ) -> list[float | None]:
+        images = image if images is None else images
         shown = [None] * len(prompts) if images is None else list(images)
         if not len(prompts) == len(completions) == len(shown):
             raise InputError(
@@ -120,9 +123,9 @@ def make_reward_fn(
                 "there should be one of each for every completion"
             )
         groups: dict[Any, _Group] = {}
-        for place, (prompt, image) in enumerate(zip(prompts, shown, strict=True)):
+        for place, (prompt, pictures) in enumerate(zip(prompts, shown, strict=True)):
             text = _text(prompt)
-            group = groups.setdefault((text, _same(image)), _Group(text, image, {}))
+            group = groups.setdefault((text, _same(pictures)), _Group(text, pictures, {}))
             group.places.setdefault(_text(completions[place]), []).append(place)
         rewards: list[float | None] = [unknown] * len(prompts)
         values = (scored if by == "score" else ranked)(list(groups.values()))

@@ -67,6 +67,17 @@ def test_conversations_and_pictures_are_taken_as_trl_has_them(tmp_path: Path) ->
     assert make_reward_fn(judge)(["Which?"], ["7!"], [opened]) == [10]
 
 
+def test_the_column_of_one_picture_a_prompt_is_looked_at() -> None:
+    red, blue = (Image.new("RGB", (8, 8), color) for color in ("red", "blue"))
+    prompts, said = ["Which?"] * 2, ["a", "bb"]
+    rank = make_reward_fn(FakeCritic(by_vowels), by="ranking")
+    assert rank(prompts=prompts, completions=said, image=[red, red.copy()]) == [0.25, -0.25]
+    assert rank(prompts=prompts, completions=said, image=[red, blue]) == [0.0, 0.0]
+    assert rank(prompts=prompts, completions=said, images=[[red]] * 2, image=[red, blue])[0] == 0.25
+    with pytest.raises(InputError, match="2 prompts, 2 completions and 1 images"):
+        rank(prompts=prompts, completions=said, image=[red])
+
+
 def test_a_picture_that_is_opened_for_each_completion_makes_one_group(tmp_path: Path) -> None:
     path = tmp_path / "red.png"
     Image.new("RGB", (8, 8), "red").save(path)
