@@ -4,7 +4,8 @@
 #   tpu_scripts/run.sh [--dry-run] [--delete] [JOB [WORD ...]]
 #
 # JOB is train_critic (if it is not given), align, judge or convert; words are given to its script.
-# --delete deletes the pod when the job has ended, well or not.
+# --delete deletes the pod when the job has ended, well or not; where it could not be started, the pod
+# stays: another job may be running there.
 #
 # A pod that is taken away is asked for anew, and the run goes on from its newest state. A job that was
 # told to stop, or that wrote nothing for STUCK_MINUTES, is started again. All of that RETRIES times
@@ -177,6 +178,7 @@ for ((attempt = 0; ; attempt++)); do
     if script setup && POD_ATTEMPT=$(printf '%s-%03d' "$(date -u +%Y%m%dT%H%M%SZ)" "$attempt") script "$JOB" "${JOB_WORDS[@]}"; then
       watch
     elif [[ $(state ACTIVE) == ACTIVE ]]; then
+      DELETE=''
       failed "the job could not be started (above)"
     else
       OUTCOME=gone REASON="the pod was taken away while it was set up"

@@ -160,6 +160,17 @@ def test_an_abort_of_the_watch_leaves_the_job_and_says_so(world: PodWorld) -> No
     assert "already installed" in said and world.count(*CREATE) == 1
 
 
+def test_a_pod_where_another_job_runs_is_not_deleted(world: PodWorld) -> None:
+    world.faults(f"critic-w-0 1 while [ ! -e {world.folder}/go ]; do sleep 0.1; done")
+    interrupt(world, "run.sh", "2 of 2 workers are running")
+    world.settings(FIELDS="--seed 2")
+    code, said = world.call("run.sh", "--delete")
+    assert code == 1 and "another job is running here" in said and BILLED in said
+    assert world.pods() == {"critic": "ACTIVE"}
+    (world.folder / "go").touch()
+    wait_for_steps(world, 6)
+
+
 def test_a_job_that_writes_nothing_is_started_again(world: PodWorld) -> None:
     # Long enough for a machine that is busy with much else.
     world.settings(STUCK_MINUTES="0.05")
