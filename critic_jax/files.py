@@ -48,17 +48,25 @@ def alone(folder: Path) -> Iterator[None]:
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder}: another run is writing to it; wait for its end, or name another output"
-            ) from None
-        except OSError:  # a disk that knows no locks
-            pass
+        lock(handle, folder)
         yield
     finally:
         os.close(handle)
+
+
+def lock(handle: int, path: Path) -> None:
+    """Keep other runs away from what is open as `handle`, until that is closed.
+
+    Raises InputError where another run has it.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise InputError(
+            f"{path}: another run is writing to it; wait for its end, or name another output"
+        ) from None
+    except OSError:  # a disk that knows no locks
+        pass
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> Path:

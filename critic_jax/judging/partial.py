@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -14,7 +13,7 @@ from typing import Any, Literal, Self, TextIO
 
 from critic_jax.data import read_json_lines
 from critic_jax.errors import InputError, WorkError
-from critic_jax.files import write_atomically
+from critic_jax.files import lock, write_atomically
 from critic_jax.hosts import is_first
 from critic_jax.judging.judgment import Order
 
@@ -65,15 +64,10 @@ class Partial:
         """The file, as the only run that has it open."""
         file = self.path.open(mode, encoding="utf-8")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock(file.fileno(), self.path)
+        except InputError:
             file.close()
-            raise InputError(
-                f"{self.path}: another run is writing to it; wait for its end, or name another "
-                "output"
-            ) from None
-        except OSError:  # a disk that knows no locks
-            pass
+            raise
         return file
 
     def _take_up(self, source: Path) -> None:
