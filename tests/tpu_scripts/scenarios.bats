@@ -39,6 +39,19 @@ billed() {
   says 'is ACTIVE and BILLED until it is deleted: '
 }
 
+within_a_minute() {
+  for ((tenth = 0; tenth < 600; tenth++)); do
+    "$@" && return
+    sleep 0.1
+  done
+  echo "not within a minute: $*"
+  return 1
+}
+
+ended() {
+  ! kill -0 "$1" 2>/dev/null
+}
+
 steps() {
   [ "$(wc -l <"$world/buckets/my-critic/runs/first/metrics.jsonl")" = "$1" ]
 }
@@ -110,8 +123,9 @@ steps() {
   # With job control a program in the background listens to Ctrl-C.
   set -m
   script run.sh >"$world/said" 2>&1 3>&- &
-  until grep -q 'critic is WAITING_FOR_RESOURCES' "$world/said"; do sleep 0.1; done
+  within_a_minute grep -q 'critic is WAITING_FOR_RESOURCES' "$world/said"
   kill -INT -- "-$!"
+  within_a_minute ended "$!"
   wait "$!" || status=$?
   output=$(cat "$world/said")
   [ "$status" = 130 ]
