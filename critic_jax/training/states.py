@@ -22,6 +22,9 @@ from critic_jax.hosts import all_agree, is_first, wait_for_all
 from critic_jax.remote import url_of
 from critic_jax.training.sft import TrainState
 
+METADATA = "_CHECKPOINT_METADATA"
+"""The file of a state in which Orbax keeps what was noted beside the arrays."""
+
 _UINTS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
 
@@ -41,7 +44,7 @@ class States:
     """
 
     def __init__(self, folder: Path | epath.Path, keep: int) -> None:
-        self._folder, self._keep = folder, keep
+        self._folder, self._keep = epath.Path(folder), keep
         self._writer: ocp.training.Checkpointer | None = None
         self.newest: int | None = None
 
@@ -80,6 +83,7 @@ class States:
             return
         # Opened only now: it trusts what it finds.
         if self._writer is None:
+            self._clear()
             keep = ocp.training.preservation_policies.LatestN(self._keep)
             self._writer = ocp.training.Checkpointer(
                 self._folder, preservation_policy=keep, cleanup_tmp_directories=True
@@ -89,6 +93,14 @@ class States:
             noted = {**notes, "sums": bit_sums(state)}
             self._writer.save_async(step, state, force=True, custom_metadata=noted)
         self.newest = step
+
+    def _clear(self) -> None:
+        """Remove what a kill left half removed: Orbax would warn of it at every start."""
+        if is_first() and self._folder.is_dir():
+            for path in self._folder.iterdir():
+                if path.name.isdecimal() and not (path / METADATA).exists():
+                    path.rmtree()
+        wait_for_all("states cleared")
 
     def _steps(self) -> list[int]:
         if not self._folder.is_dir():
@@ -111,7 +123,7 @@ class States:
         path, said = self._folder / str(step), "another process could not read it"
         state: TrainState | None = None
         try:
-            notes = json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"]
+            notes = json.loads((path / METADATA).read_text())["custom_metadata"]
             state = read_tree(path, shaped)
         except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             said = first_line(error)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from critic_jax.errors import InputError
-from critic_jax.training.states import States
+from critic_jax.training.states import METADATA, States
 
 
 def a_state(step: int) -> dict[str, Any]:
@@ -81,8 +81,8 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "data gone": lambda step: data_file(step).unlink(),
     "manifest truncated": lambda step: truncate(step / "state" / "manifest.ocdbt"),
     "manifest gone": lambda step: (step / "state" / "manifest.ocdbt").unlink(),
-    "notes truncated": lambda step: truncate(step / "_CHECKPOINT_METADATA"),
-    "notes gone": lambda step: (step / "_CHECKPOINT_METADATA").unlink(),
+    "notes truncated": lambda step: truncate(step / METADATA),
+    "notes gone": lambda step: (step / METADATA).unlink(),
     "all gone": lambda step: [shutil.rmtree(step), step.mkdir()],
 }
 
@@ -118,6 +118,18 @@ def test_a_damaged_older_state_stands_in_nobodys_way(damage: str, tmp_path: Path
         states.save(8, a_state(8), {})
         states.save(9, a_state(9), {})
     assert sorted(p.name for p in (tmp_path / "state").iterdir()) == ["8", "9"]
+
+
+def test_what_a_kill_left_half_removed_goes_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved(tmp_path / "state")
+    (tmp_path / "state" / "4" / METADATA).unlink()
+    with States(tmp_path / "state", 3) as states:
+        assert states.load(shaped(a_state(0))) is not None and states.newest == 6
+        states.save(8, a_state(8), {})
+    assert sorted(p.name for p in (tmp_path / "state").iterdir()) == ["6", "8"]
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == []
 
 
 def test_without_a_sound_state_there_is_none(tmp_path: Path, capfd: Any) -> None:
