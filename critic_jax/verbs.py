@@ -60,10 +60,13 @@ def dispatch(
     it passes through, and Python leaves with a trace and 1. Where whoever reads the output has left
     (`| head`), it ends quietly, with a shell's code for that.
     """
+    codes: list[int] = []
+    if argv is None:
+        atexit.register(_end_at_once, codes)
     try:
-        code = _dispatch(program, about, verbs, argv)
+        codes.append(_dispatch(program, about, verbs, argv))
         sys.stdout.flush()
-        return code
+        return codes[0]
     except BrokenPipeError:
         if not _reader_has_left():
             raise
@@ -83,9 +86,6 @@ def _dispatch(
     program: str, about: str, verbs: Mapping[str, Verb], argv: Sequence[str] | None
 ) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
-    interrupted: list[bool] = []
-    if argv is None:
-        atexit.register(_end_at_once, interrupted)
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview(program, about, verbs))
         return 0
@@ -98,10 +98,7 @@ def _dispatch(
         if verb is None:
             raise InputError(_unknown(name, verbs, program))
         if verb.verbs is not None:
-            about = verb.options.__doc__ or ""
-            code = dispatch(f"{program} {name}", about, verb.verbs, arguments)
-            interrupted += [True] * (code == 130)
-            return code
+            return dispatch(f"{program} {name}", verb.options.__doc__ or "", verb.verbs, arguments)
         options = _read_options(f"{program} {name}", verb, arguments)
         _check_output(options)
         with told_if_full(getattr(options, "output", None) or Path()):
@@ -119,14 +116,13 @@ def _dispatch(
         return leave.code if isinstance(leave.code, int) else int(leave.code is not None)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
-        interrupted.append(True)
         return 130
 
 
-def _end_at_once(interrupted: list[bool]) -> None:
+def _end_at_once(codes: list[int]) -> None:
     """End an interrupted process when all that was registered later is through: what JAX still
     computes then would crash while the interpreter is taken down."""
-    if interrupted:
+    if codes == [130]:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)

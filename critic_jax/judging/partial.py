@@ -154,10 +154,8 @@ class Partial:
 
         Raises WorkError where one that was there is gone: files may be moved while a run lasts.
         """
-        there = self.path.exists()
-        found = (
-            {key_of(fields): fields for _, fields in read_json_lines(self.path)} if there else {}
-        )
+        lines = read_json_lines(self.path) if self.path.exists() else ()
+        found = {key_of(fields): fields for _, fields in lines}
         if lost := (self.done | self._written) - found.keys():
             raise WorkError(
                 f"{self.path}: {len(lost)} results are gone from it, another run may have taken "

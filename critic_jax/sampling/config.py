@@ -38,8 +38,9 @@ class SamplingConfig:
     """Prompts are read one trunk at a time."""
 
     def __post_init__(self) -> None:
-        least = {"batch": 1, "row_tokens": 1, "row_tiles": 0, "new_tokens": 1, "fsdp": 0}
-        for name, number in {**least, "tensor": 1}.items():
+        least = {"batch": 1, "row_tokens": 1, "row_tiles": 0, "new_tokens": 1}
+        least |= {"fsdp": 0, "tensor": 1}
+        for name, number in least.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < number:
                 raise InputError(f"{name} {value!r}: it should be a whole number, {number} or more")

@@ -17,9 +17,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from critic_jax.checkpoints import Checkpoint, prescribed
-from critic_jax.checkpoints.fingerprint import fingerprint
-from critic_jax.checkpoints.store import open_checkpoint
+from critic_jax.checkpoints import Checkpoint, written_fingerprint
+from critic_jax.checkpoints.store import find_model
 from critic_jax.data.json_lines import scan_json_lines
 from critic_jax.data.pair_rows import PairRows
 from critic_jax.data.pairs import Pair, Reference, make_pair, with_reference
@@ -64,10 +63,7 @@ class References:
     @cached_property
     def fingerprint(self) -> str:
         """Of the reference model, where it is written down beside the weights; else empty."""
-        _, manifest, tokenizer = open_checkpoint(self.name)
-        if not manifest.weights:
-            return ""
-        return fingerprint(manifest.weights, tokenizer, prescribed(manifest.meta))
+        return written_fingerprint(find_model(self.name)) or ""
 
     @property
     def path(self) -> Path:

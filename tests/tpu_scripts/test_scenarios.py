@@ -192,17 +192,17 @@ def test_a_pod_whose_machines_never_answer_is_replaced(world: PodWorld) -> None:
 
 
 @pytest.mark.slow
-def test_a_job_that_is_told_to_stop_goes_on(world: PodWorld) -> None:
-    world.faults("critic-w-0 2 kill -TERM $$", "critic-w-1 2 kill -TERM $$")
-    code, said = world.call("run.sh")
-    assert code == 0 and world.steps() == [1, 2, 3, 4, 5, 6]
-    assert "the job was told to stop" in said and world.count(*CREATE) == 1
-
-
-@pytest.mark.slow
-def test_a_job_without_states_that_is_told_to_stop_goes_on(world: PodWorld) -> None:
-    """Judging ends by the signal itself, and its other workers fail for want of the first."""
-    world.faults("critic-w-0 2 sleep 3; exit 1", "critic-w-1 2 trap - TERM; kill -TERM $$")
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ("critic-w-0 2 kill -TERM $$", "critic-w-1 2 kill -TERM $$"),
+        # Judging ends by the signal itself, and its other workers fail for want of the first.
+        ("critic-w-0 2 sleep 3; exit 1", "critic-w-1 2 trap - TERM; kill -TERM $$"),
+    ],
+    ids=["that saves its state", "that has none"],
+)
+def test_a_job_that_is_told_to_stop_goes_on(faults: tuple[str, str], world: PodWorld) -> None:
+    world.faults(*faults)
     code, said = world.call("run.sh")
     assert code == 0 and world.steps() == [1, 2, 3, 4, 5, 6]
     assert "the job was told to stop" in said and world.count(*CREATE) == 1
